@@ -1,0 +1,1 @@
+"""An order's life, from the request to the position. Knows no lease and no leader election."""

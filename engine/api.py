@@ -1,0 +1,233 @@
+"""Orders and the ledger over HTTP. A replica that does not lead redirects at most once, or says 503; it never guesses (R36)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from engine import views
+from engine.auth import Access
+from engine.book import Book
+from engine.clock import Clock, boottime
+from engine.errors import FieldError, Problem, invalid, unavailable
+from engine.events import Event
+from engine.http import Request, Response, Server
+from engine.inbound import Inbound
+from engine.order import Order, State
+from engine.reference import order_id
+from engine.request import OrderRequest, conflict, parse_order, same_order
+from engine.submit import Asker, Desk
+
+MAX_PAGE = 1000
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where this replica stands, as the room that decides says it. `leader_url` is of a leader with an epoch known here."""
+
+    role: str
+    leads: bool
+    epoch: int
+    leader_url: str | None
+
+
+class Api:
+    """The handlers; `register` hangs them on a server."""
+
+    def __init__(
+        self,
+        book: Book,
+        desk: Desk,
+        inbound: Inbound,
+        access: Access,
+        standing: Callable[[], Standing],
+        clock: Clock = boottime,
+    ) -> None:
+        self._book, self._desk, self._inbound = book, desk, inbound
+        self._access, self._standing, self._clock = access, standing, clock
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        book.observers.append(self._applied)
+
+    def register(self, server: Server) -> None:
+        """All paths of this room."""
+        server.route("POST", f"{PREFIX}/orders", self.place)
+        server.route("POST", f"{PREFIX}/orders/batch", self._not_yet)
+        server.route("GET", f"{PREFIX}/orders", self.orders)
+        server.route("GET", f"{PREFIX}/orders/{{id}}", self.one_order)
+        server.route("DELETE", f"{PREFIX}/orders/{{id}}", self.cancel)
+        server.route("PATCH", f"{PREFIX}/orders/{{id}}", self._not_yet)
+        server.route("GET", f"{PREFIX}/executions", self.executions)
+        server.route("GET", f"{PREFIX}/positions", self.positions)
+        server.route("GET", f"{PREFIX}/breaks", self.breaks)
+
+    # ---- orders
+
+    async def place(self, request: Request) -> Response:
+        """`POST /orders`."""
+        asker = self._access.asker(request, "trader")
+        wanted = parse_order(request.json())
+        if not self._standing().leads:
+            return self._elsewhere(request, self._repeated(wanted, asker))
+        wait = _wait(request)
+        status, order = await self._desk.place(wanted, asker)
+        if wait:
+            order = await self._evidence(order, wait)
+        return self._answer(
+            status, views.order(order), {"Location": f"{PREFIX}/orders/{order.id}"} if status == 201 else {}
+        )
+
+    def _repeated(self, wanted: OrderRequest, asker: Asker) -> Order | None:
+        """R36: a standby answers 200 to a POST only if its book has the key and the same body."""
+        known = self._book.orders.get(order_id(self._desk.settings.cluster, asker.subject, wanted.client_order_id))
+        if known is not None and known.body is not None and not same_order(known.body, wanted):
+            raise conflict(wanted.client_order_id)
+        return known
+
+    async def _evidence(self, order: Order, seconds: float) -> Order:
+        """Wait for the broker's first evidence, or until the time is up."""
+        deadline = self._clock() + seconds
+        while order.state in (State.QUEUED, State.SENDING) and (left := deadline - self._clock()) > 0:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.setdefault(order.id, []).append(waiter)
+            await asyncio.wait({waiter}, timeout=left)
+        return order
+
+    def _applied(self, event: Event) -> None:
+        for waiter in self._waiters.pop(event.order_id or "", ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def cancel(self, request: Request) -> Response:
+        """`DELETE /orders/{id}`."""
+        asker = self._access.asker(request, "trader")
+        if not self._standing().leads:
+            return self._elsewhere(request, None)
+        return self._answer(202, views.order(await self._desk.cancel(request.params["id"], asker)))
+
+    async def orders(self, request: Request) -> Response:
+        """`GET /orders`, oldest change first."""
+        self._access.asker(request, "viewer")
+        after, limit = _page(request)
+        query = request.query
+        state = _state(query.get("state"))
+        symbol, key = query.get("symbol"), query.get("client_order_id")
+        found = [
+            o
+            for o in self._book.orders.values()
+            if o.seq > after
+            and (state is None or o.state is state)
+            and (symbol is None or o.symbol == symbol)
+            and (key is None or o.client_order_id == key)
+        ]
+        if key is not None and not found and not self._standing().leads:
+            return self._elsewhere(request, None)  # R36: an empty list would read as "never accepted"
+        found.sort(key=lambda o: o.seq)
+        return self._page(
+            "orders", [views.order(o) for o in found[:limit]], found[limit - 1].seq if len(found) > limit else None
+        )
+
+    async def one_order(self, request: Request) -> Response:
+        """`GET /orders/{id}`."""
+        self._access.asker(request, "viewer")
+        order = self._book.orders.get(request.params["id"])
+        if order is not None:
+            return self._answer(200, views.order(order))
+        if not self._standing().leads:
+            return self._elsewhere(request, None)  # R36: a standby never answers 404
+        raise Problem(404, "no-such-order", "No such order", f"There is no order {request.params['id']}.")
+
+    async def _not_yet(self, request: Request) -> Response:
+        self._access.asker(request, "trader")
+        raise Problem(
+            422,
+            "not-served-yet",
+            "Not served yet",
+            f"{request.method} on {request.path} is not served by this version.",
+        )
+
+    # ---- the rest of the ledger
+
+    async def executions(self, request: Request) -> Response:
+        """`GET /executions`, in the order in which they were booked."""
+        self._access.asker(request, "viewer")
+        after, limit = _page(request)
+        found = sorted((e for e in self._book.executions.values() if e.seq > after), key=lambda e: e.seq)
+        rows = []
+        for e in found[:limit]:
+            order = self._book.orders.get(e.order_id) if e.order_id else None
+            rows.append(views.execution(e, order.client_order_id if order else None))
+        return self._page("executions", rows, found[limit - 1].seq if len(found) > limit else None)
+
+    async def positions(self, request: Request) -> Response:
+        """`GET /positions`."""
+        self._access.asker(request, "viewer")
+        holds = {(b.account, b.symbol): b.id for b in self._book.open_breaks.values()}
+        rows = []
+        for where, p in sorted(self._book.positions.items()):
+            break_id = holds.get((p.account, p.symbol)) or holds.get(("", p.symbol))
+            rows.append(views.position(p, self._inbound.broker_positions.get(where), break_id))
+        return self._answer(200, {"positions": rows})
+
+    async def breaks(self, request: Request) -> Response:
+        """`GET /breaks`, open ones first."""
+        self._access.asker(request, "viewer")
+        found = sorted(self._book.breaks.values(), key=lambda b: (b.resolved_at is not None, b.opened_at))
+        return self._answer(200, {"breaks": [views.found_break(b) for b in found]})
+
+    # ---- answers
+
+    def _elsewhere(self, request: Request, repeated: Order | None) -> Response:
+        """R35: redirect only to a leader whose epoch is at least any I know, and at most one hop; else 503."""
+        if repeated is not None:
+            return self._answer(200, views.order(repeated))
+        standing = self._standing()
+        if standing.leader_url is None or "hop" in request.query:
+            raise unavailable("not-leader", "This replica does not lead, and knows no leader now.")
+        location = f"{standing.leader_url}{request.path}?{urlencode([*request.query.items(), ('hop', '1')])}"
+        return self._answer(307, None, {"Location": location})
+
+    def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+        standing = self._standing()
+        stamped = {
+            "Adapter-Role": standing.role, "Adapter-Epoch": str(standing.epoch), "Adapter-Seq": str(self._book.seq),
+        } | (headers or {})  # fmt: skip
+        return Response(status, body, stamped)
+
+    def _page(self, name: str, rows: list[dict[str, Any]], following: int | None) -> Response:
+        return self._answer(200, {name: rows, "next": following})
+
+
+def _page(request: Request) -> tuple[int, int]:
+    return _whole(request, "after", 0, 0, 1 << 62), _whole(request, "limit", 100, 1, MAX_PAGE)
+
+
+def _whole(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or not least <= int(text) <= most:
+        raise invalid(FieldError(name, f"a whole number from {least} to {most}"))
+    return int(text)
+
+
+def _state(text: str | None) -> State | None:
+    if text is None:
+        return None
+    try:
+        return State(text)
+    except ValueError:
+        raise invalid(FieldError("state", f"one of {', '.join(State)}")) from None
+
+
+def _wait(request: Request) -> float:
+    """Seconds to wait for evidence, 0 = not at all."""
+    what = request.query.get("wait")
+    if what is None:
+        return 0.0
+    if what != "working":
+        raise invalid(FieldError("wait", "the only thing to wait for is `working`"))
+    return _whole(request, "timeout_ms", 500, 1, 30_000) / 1000

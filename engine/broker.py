@@ -1,0 +1,232 @@
+"""The broker as the rooms see it: facts that come in, requests that go out. Pure types; `engine.broker_ib` carries them.
+
+Facts are what the gateway said, in our types, nothing concluded. Quantities and prices are decimals, times aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFact:
+    """The contract as the gateway names it."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    exchange: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """openOrder or completedOrder. A completed one carries no orderId and no clientId: both are 0 there."""
+
+    perm_id: int
+    client_id: int
+    broker_order_id: int
+    reference: str
+    account: str
+    contract: ContractFact
+    side: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    tif: str
+    status: str
+    filled: Decimal | None = None
+    completed: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStatus:
+    """orderStatus: repeated, skipped and reordered at will; carries no reference."""
+
+    broker_order_id: int
+    perm_id: int
+    client_id: int
+    status: str
+    filled: Decimal
+    remaining: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFact:
+    """execDetails: the truth about fills."""
+
+    exec_id: str
+    perm_id: int
+    client_id: int
+    broker_order_id: int
+    reference: str
+    account: str
+    contract: ContractFact
+    side: str
+    quantity: Decimal
+    price: Decimal
+    exchange: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionFact:
+    """commissionReport."""
+
+    exec_id: str
+    commission: Decimal
+    currency: str
+    realized_pnl: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class PositionFact:
+    """One position as the broker has it."""
+
+    account: str
+    con_id: int
+    symbol: str
+    quantity: Decimal
+    average_cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerError:
+    """error(): `request_id` is an orderId, one of our request ids, or -1."""
+
+    request_id: int
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The socket is gone; every licence of its session died with it (R2)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """ib_async queues instead of sending: the gate shuts until it ended."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLoss:
+    """ib_async could not decode a message: something is lost, and only a reconciliation finds out what."""
+
+    text: str
+
+
+Fact = (
+    OpenOrder
+    | OrderStatus
+    | ExecutionFact
+    | CommissionFact
+    | PositionFact
+    | BrokerError
+    | SessionClosed
+    | Throttled
+    | DecoderLoss
+)
+Sink = Callable[[Fact], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The gateway took us under our clientId: every earlier session under it is dead there (G2)."""
+
+    next_valid_id: int
+    accounts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Error 326: another session holds the clientId."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No session, for another reason: refused, mute, timed out. Nothing was sent."""
+
+    reason: str
+
+
+class RequestFailed(Exception):
+    """A request to the broker did not complete: its result is unknown, never empty (G6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Everything the broker needs of one order."""
+
+    broker_order_id: int
+    reference: str
+    account: str
+    symbol: str
+    sec_type: str
+    exchange: str
+    currency: str
+    con_id: int
+    side: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    tif: str
+    extra: dict[str, str]
+
+
+class Broker(Protocol):
+    """One door to one gateway. Facts go to the sink given at construction, on the event loop, in the order they came."""
+
+    async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
+        """Open the session under our clientId, within `deadline` seconds."""
+        ...
+
+    def abort(self) -> None:
+        """Destroy the session now: nothing buffered is flushed (fence 3)."""
+        ...
+
+    def place(self, order: Outgoing) -> None:
+        """Write one new order. Raises ConnectionError when there is no session (nothing written)."""
+        ...
+
+    def cancel(self, broker_order_id: int) -> None:
+        """Write one cancel. Raises ConnectionError when there is no session."""
+        ...
+
+    async def current_time(self, deadline: float) -> int:
+        """A round trip through the gateway; epoch seconds there. Raises RequestFailed."""
+        ...
+
+    async def open_orders(self, deadline: float) -> list[OpenOrder]:
+        """Every client's open orders, complete up to the End. Raises RequestFailed."""
+        ...
+
+    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
+        """Orders that ended, complete up to the End. Raises RequestFailed."""
+        ...
+
+    async def executions(self, deadline: float) -> list[ExecutionFact]:
+        """The day's executions, complete up to the End. Raises RequestFailed."""
+        ...
+
+    async def positions(self, deadline: float) -> list[PositionFact]:
+        """All positions, complete up to the End. Raises RequestFailed."""
+        ...
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait in the transport's buffer (R5)."""
+        ...

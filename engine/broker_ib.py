@@ -1,0 +1,375 @@
+"""The one door to ib_async: its client and decoder, and a wrapper of our own that turns raw callbacks into facts.
+
+ib_async's `IB` and `Trade` objects are not used: errors overwrite a Trade's status, a failed request returns `[]`, requests of
+one kind share a future, and state is reset under one's feet when the socket goes. Raw callbacks have none of that. Every
+request here has its own deadline, and a failed one raises: unknown is never empty (G6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from ib_async.client import Client
+from ib_async.contract import Contract
+from ib_async.objects import ExecutionFilter
+from ib_async.order import Order as IbOrder
+from ib_async.util import UNSET_DOUBLE
+
+from engine import codes
+from engine.broker import (
+    Admitted,
+    BrokerError,
+    CommissionFact,
+    ContractFact,
+    DecoderLoss,
+    ExecutionFact,
+    InUse,
+    OpenOrder,
+    OrderStatus,
+    Outgoing,
+    PositionFact,
+    RequestFailed,
+    SessionClosed,
+    Sink,
+    Throttled,
+    Unreachable,
+)
+
+FIRST_REQUEST_ID = 1 << 30
+"""Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
+
+_EXECUTION_TIME = 15  # index of the time in execDetails at server versions 157..178
+_SIDES = {"BOT": "BUY", "SLD": "SELL", "BUY": "BUY", "SELL": "SELL", "SSHORT": "SELL"}
+
+T = TypeVar("T")
+
+
+class _Collection:
+    """One request under way: what came so far, and the future that its End completes."""
+
+    def __init__(self, request_id: int) -> None:
+        self.request_id = request_id
+        self.items: list[Any] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(RequestFailed(reason))
+
+
+class _Session:
+    """ib_async's wrapper for one session: the callbacks that we need, under IB's own names."""
+
+    defaultTimezone = UTC
+
+    def __init__(self, sink: Sink, time_zone: str) -> None:
+        self.ib = SimpleNamespace(TimezoneTWS=time_zone)
+        self.sink: Sink | None = sink
+        self.client: Any = Client(self)  # type: ignore[no-untyped-call]
+        self.client.throttleStart += lambda: self.tell(Throttled(True))
+        self.client.throttleEnd += lambda: self.tell(Throttled(False))
+        decode = self.client.decoder.handlers[11]
+        self.client.decoder.handlers[11] = lambda fields: decode(_with_zone(fields))
+        self.next_valid_id = 0
+        self.accounts: tuple[str, ...] = ()
+        self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.collecting: dict[str, _Collection] = {}
+
+    def tell(self, fact: Any) -> None:
+        if self.sink is not None:
+            self.sink(fact)
+
+    # callbacks, by IB's names
+
+    def connectAck(self) -> None:
+        """The handshake is done."""
+
+    def setEventsDone(self) -> None:
+        for collection in self.collecting.values():
+            collection.fail("the session ended")
+
+    def connectionClosed(self) -> None:
+        self.tell(SessionClosed("the gateway closed the connection"))
+        self.sink = None
+
+    def nextValidId(self, order_id: int) -> None:
+        self.next_valid_id = max(self.next_valid_id, order_id)
+
+    def managedAccounts(self, accounts: str) -> None:
+        self.accounts = tuple(a for a in accounts.split(",") if a)
+
+    def error(self, request_id: int, code: int, message: str, _advanced: str = "") -> None:
+        if code == codes.CLIENT_ID_IN_USE and not self.in_use.done():
+            self.in_use.set_result(message)
+        for collection in self.collecting.values():
+            if collection.request_id == request_id:
+                collection.fail(f"{code}: {message}")
+        self.tell(BrokerError(request_id, code, message))
+
+    def openOrder(self, _order_id: int, contract: Any, order: Any, state: Any) -> None:
+        fact = _open_order(contract, order, state, completed=False)
+        self._collect("open_orders", fact)
+        self.tell(fact)
+
+    def openOrderEnd(self) -> None:
+        self._end("open_orders")
+
+    def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
+        self._collect("completed_orders", _open_order(contract, order, state, completed=True))
+
+    def completedOrdersEnd(self) -> None:
+        self._end("completed_orders")
+
+    def orderStatus(
+        self,
+        order_id: int,
+        status: str,
+        filled: float,
+        remaining: float,
+        _average: float,
+        perm_id: int,
+        _parent: int,
+        _last: float,
+        client_id: int,
+        *_rest: Any,
+    ) -> None:
+        self.tell(OrderStatus(order_id, perm_id, client_id, status, _number(filled), _number(remaining)))
+
+    def execDetails(self, request_id: int, contract: Any, execution: Any) -> None:
+        fact = _execution(contract, execution)
+        if request_id >= FIRST_REQUEST_ID:
+            self._collect("executions", fact)
+        else:
+            self.tell(fact)
+
+    def execDetailsEnd(self, _request_id: int) -> None:
+        self._end("executions")
+
+    def commissionReport(self, report: Any) -> None:
+        pnl = None if report.realizedPNL in (0.0, UNSET_DOUBLE) else _number(report.realizedPNL)
+        self.tell(CommissionFact(report.execId, _number(report.commission), report.currency, pnl))
+
+    def position(self, account: str, contract: Any, quantity: float, average_cost: float) -> None:
+        fact = PositionFact(account, contract.conId, contract.symbol, _number(quantity), _number(average_cost))
+        self._collect("positions", fact)
+        self.tell(fact)
+
+    def positionEnd(self) -> None:
+        self._end("positions")
+
+    def currentTime(self, seconds: int) -> None:
+        self._collect("current_time", seconds)
+        self._end("current_time")
+
+    def _collect(self, what: str, item: Any) -> None:
+        if (collection := self.collecting.get(what)) is not None:
+            collection.items.append(item)
+
+    def _end(self, what: str) -> None:
+        if (collection := self.collecting.get(what)) is not None:
+            collection.end()
+
+
+class IbBroker:
+    """`engine.broker.Broker` over ib_async. One session at a time; facts go to `sink` on the event loop."""
+
+    def __init__(
+        self, host: str, port: int, client_id: int, sink: Sink, *, time_zone: str = "UTC", throttle: int = 45
+    ) -> None:
+        self.host, self.port, self.client_id = host, port, client_id
+        self._sink, self._time_zone, self._throttle = sink, time_zone, throttle
+        self._session: _Session | None = None
+        self._one_request = asyncio.Lock()
+        self._request_id = FIRST_REQUEST_ID
+        self._losses = _DecoderWatch(lambda text: sink(DecoderLoss(text)))
+
+    async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
+        """See `Broker.connect`. 326 is told at once: ib_async itself would wait for its whole timeout."""
+        self.abort()
+        session = self._session = _Session(self._sink, self._time_zone)
+        session.client.MaxRequests = self._throttle
+        dial = asyncio.ensure_future(session.client.connectAsync(self.host, self.port, self.client_id, deadline))
+        try:
+            await asyncio.wait({dial, session.in_use}, return_when=asyncio.FIRST_COMPLETED)
+            if session.in_use.done():
+                return InUse(session.in_use.result())
+            dial.result()
+            _harden(session.client.conn.transport)
+            return Admitted(session.next_valid_id, session.accounts)
+        except (OSError, TimeoutError, ConnectionError) as error:
+            return Unreachable(str(error) or f"no answer within {deadline:g} s")
+        finally:
+            if not dial.done():
+                dial.cancel()
+                await asyncio.wait({dial})
+            if session.in_use.done() or dial.cancelled() or dial.exception() is not None:
+                self.abort()
+
+    def abort(self) -> None:
+        """See `Broker.abort`: `disconnect` would flush, so the queue is cleared and the socket reset."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.sink = None
+        session.setEventsDone()
+        session.client._msgQ.clear()
+        if (transport := session.client.conn.transport) is not None:
+            transport.abort()  # what the kernel has goes out before the end of file: the gateway frees the id only after it
+
+    @property
+    def unsent_bytes(self) -> int:
+        """See `Broker.unsent_bytes`."""
+        transport = self._session.client.conn.transport if self._session is not None else None
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def _ready(self) -> Any:
+        if self._session is None or not self._session.client.isReady():
+            raise ConnectionError("there is no broker session")
+        return self._session.client
+
+    def place(self, order: Outgoing) -> None:
+        """See `Broker.place`."""
+        client = self._ready()
+        client.placeOrder(order.broker_order_id, _contract(order), _order(order))
+
+    def cancel(self, broker_order_id: int) -> None:
+        """See `Broker.cancel`."""
+        self._ready().cancelOrder(broker_order_id)
+
+    # ---- requests
+
+    async def current_time(self, deadline: float) -> int:
+        """See `Broker.current_time`."""
+        items: list[int] = await self._request("current_time", deadline, lambda client, _: client.reqCurrentTime())
+        return items[0]
+
+    async def open_orders(self, deadline: float) -> list[OpenOrder]:
+        """See `Broker.open_orders`."""
+        return await self._request("open_orders", deadline, lambda client, _: client.reqAllOpenOrders())
+
+    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
+        """See `Broker.completed_orders`."""
+        return await self._request("completed_orders", deadline, lambda client, _: client.reqCompletedOrders(False))
+
+    async def executions(self, deadline: float) -> list[ExecutionFact]:
+        """See `Broker.executions`."""
+        everything = ExecutionFilter()
+        return await self._request("executions", deadline, lambda client, rid: client.reqExecutions(rid, everything))
+
+    async def positions(self, deadline: float) -> list[PositionFact]:
+        """See `Broker.positions`."""
+        return await self._request("positions", deadline, lambda client, _: client.reqPositions())
+
+    async def _request(self, what: str, deadline: float, send: Callable[[Any, int], None]) -> list[Any]:
+        async with self._one_request:
+            session = self._session
+            try:
+                client = self._ready()
+            except ConnectionError as error:
+                raise RequestFailed(str(error)) from error
+            assert session is not None
+            self._request_id += 1
+            collection = session.collecting[what] = _Collection(self._request_id)
+            try:
+                send(client, self._request_id)
+                await asyncio.wait_for(collection.ended, deadline)
+            except (TimeoutError, ConnectionError) as error:
+                raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
+            finally:
+                del session.collecting[what]
+            return collection.items
+
+
+class _DecoderWatch(logging.Handler):
+    """ib_async's decoder swallows exceptions into its log: each one is a message lost."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._tell = tell
+        logging.getLogger("ib_async.Decoder").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage()[:500])
+
+
+def _harden(transport: Any) -> None:
+    """Notice a dead gateway within seconds, not hours (R5)."""
+    raw = transport.get_extra_info("socket") if transport is not None else None
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
+
+
+def _with_zone(fields: list[str]) -> list[str]:
+    """IB's form `20231116-12:15:35` is UTC; ib_async would read it in the gateway's zone."""
+    if len(fields) > _EXECUTION_TIME and len(fields[_EXECUTION_TIME]) == 17 and fields[_EXECUTION_TIME][8] == "-":
+        fields = fields.copy()
+        fields[_EXECUTION_TIME] = fields[_EXECUTION_TIME].replace("-", " ") + " UTC"
+    return fields
+
+
+def _number(value: float | Decimal) -> Decimal:
+    number = value if isinstance(value, Decimal) else Decimal(repr(value))
+    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
+
+
+def _price(value: float | Decimal | None) -> Decimal | None:
+    return None if value is None or value in (UNSET_DOUBLE, 0, 0.0) else _number(value)
+
+
+def _contract_fact(contract: Any) -> ContractFact:
+    return ContractFact(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
+
+
+def _open_order(contract: Any, order: Any, state: Any, *, completed: bool) -> OpenOrder:
+    filled = None if order.filledQuantity == UNSET_DOUBLE else _number(order.filledQuantity)
+    status = state.completedStatus if completed and state.completedStatus else state.status
+    return OpenOrder(
+        order.permId, order.clientId, order.orderId, order.orderRef, order.account, _contract_fact(contract), order.action,
+        _number(order.totalQuantity), order.orderType, _price(order.lmtPrice), _price(order.auxPrice), order.tif, state.status,
+        filled, completed, status,
+    )  # fmt: skip
+
+
+def _execution(contract: Any, execution: Any) -> ExecutionFact:
+    at: datetime = execution.time
+    return ExecutionFact(
+        execution.execId, execution.permId, execution.clientId, execution.orderId, execution.orderRef, execution.acctNumber,
+        _contract_fact(contract), _SIDES.get(execution.side, execution.side), _number(execution.shares),
+        _number(execution.price), execution.exchange, at.astimezone(UTC),
+    )  # fmt: skip
+
+
+def _contract(order: Outgoing) -> Contract:
+    return Contract(
+        conId=order.con_id,
+        symbol=order.symbol,
+        secType=order.sec_type,
+        exchange=order.exchange,
+        currency=order.currency,
+    )
+
+
+def _order(order: Outgoing) -> IbOrder:
+    made = IbOrder(
+        action=order.side, orderType=order.order_type, tif=order.tif, account=order.account, orderRef=order.reference,
+        outsideRth=order.extra.get("outside_rth") == "1",
+    )  # fmt: skip
+    made.totalQuantity = order.quantity  # type: ignore[assignment]  # sent digit by digit, as it is
+    if order.limit_price is not None:
+        made.lmtPrice = order.limit_price
+    if order.stop_price is not None:
+        made.auxPrice = order.stop_price
+    return made

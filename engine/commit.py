@@ -1,0 +1,272 @@
+"""The way into the log: group commit under one epoch, and what to do when the answer is lost.
+
+One task writes, on one connection, so that `seq` is dense and in commit order (R21). Groups that arrive together share a
+commit; each group stays whole. Outcomes: committed, refused (nothing written), unknown (R9, R20).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from loguru import logger
+
+from engine import failpoint
+from engine.book import Book
+from engine.clock import Clock, boottime, iso, utcnow
+from engine.events import Draft, Event, place
+from engine.store import Connection, Refused, Unknown, writer_name
+from engine.trial import Trial
+
+MAX_GROUP = 256
+"""Events in one statement at most: a bound on the time for which everybody behind waits."""
+
+
+class Outcome(Enum):
+    """How a group ended."""
+
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+Done = Callable[[Outcome, Sequence[Event], str], None]
+
+
+@dataclass(slots=True)
+class _Group:
+    drafts: Sequence[Draft]
+    done: Done
+    events: list[Event] = field(default_factory=list)
+
+
+class Committer:
+    """Writes groups of events under one epoch, folds them into the book, then tells each group, in accept order (R9).
+
+    Live from `open` to `close`; a new term makes a new Committer. `on_fenced` is called once when the database says that
+    another epoch is present; `on_proof(started)` after each commit that succeeded (R12).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        replica: str,
+        instance: str,
+        epoch: int,
+        book: Book,
+        *,
+        on_fenced: Callable[[str], None],
+        on_proof: Callable[[float], None],
+        proof_every: float = 0.25,
+        clock: Clock = boottime,
+    ) -> None:
+        self.epoch, self._book, self._instance = epoch, book, instance
+        self._connection, self._tag = connection, writer_name(epoch, replica)
+        self._on_fenced, self._on_proof = on_fenced, on_proof
+        self._proof_every, self._clock = proof_every, clock
+        self._queue: deque[_Group] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._proof_due = 0.0
+        self.state = ""
+        self.closed = False
+        self.database_offset: float | None = None  # database clock minus ours, seconds, as of the last proof
+        self._answer_lost = False  # of the group in flight
+
+    async def open(self) -> None:
+        """Start writing, on a connection that is open and now carries this epoch's tag (R11). Raises StoreError."""
+        await self._connection.tag(self._tag)
+        self._task = asyncio.create_task(self._write_for_ever(), name="committer")
+        self._task.add_done_callback(self._ended)
+
+    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
+        """Queue one group. `done` is called on the event loop: with its events when committed, with a sentence otherwise."""
+        if self.closed:
+            done(Outcome.REFUSED, (), "the term is over")
+            return
+        self._queue.append(_Group(drafts, done))
+        self._wake.set()
+
+    async def commit(self, drafts: Sequence[Draft]) -> tuple[Outcome, Sequence[Event], str]:
+        """`submit`, awaited."""
+        answer: asyncio.Future[tuple[Outcome, Sequence[Event], str]] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome, events: Sequence[Event], why: str) -> None:
+            if not answer.done():
+                answer.set_result((outcome, events, why))
+
+        self.submit(drafts, done)
+        return await answer
+
+    async def prove_now(self) -> None:
+        """One proof of epoch, now (R13: before each attempt to connect). Raises Refused when fenced, Unknown."""
+        started = self._clock()
+        book = self._book
+        rows = await self._connection.run(
+            "prove",
+            {
+                "epoch": self.epoch,
+                "instance": self._instance,
+                "seq": book.seq,
+                "digest": f"{book.digest:016x}",
+                "state": self.state,
+            },
+            deadline=2.0,
+        )
+        self._proof_due = started + self._proof_every
+        self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp() if rows else None
+        self._on_proof(started)
+
+    def stop(self) -> None:
+        """Take nothing more and tell everybody who waits; synchronous, the first thing of a step-down."""
+        self.closed = True
+        for group in self._queue:
+            group.done(Outcome.REFUSED, (), "the term is over")
+        self._queue.clear()
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Stop and close the connection. What was in flight is unknown to its group."""
+        self.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._connection.close()
+
+    # ---- the writing task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect in the writing task ends the term: without a writer nothing can be licensed or proven."""
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            logger.opt(exception=defect).critical("the writing task met a defect")
+            self.stop()
+            self._on_fenced(f"a defect in the writing task: {defect}")
+
+    async def _write_for_ever(self) -> None:
+        while not self.closed:
+            try:
+                if not self._connection.is_open:
+                    await self._reopen()
+                if self._clock() >= self._proof_due:
+                    await self.prove_now()
+                if self._queue:
+                    await self._write_group()
+                else:
+                    await self._sleep()
+            except Refused as refused:
+                self._fenced_or_raise(refused)
+                return
+            except Unknown:
+                await asyncio.sleep(0.05)  # PostgreSQL is away: the proof ages, the gate shuts by itself (R12)
+
+    async def _sleep(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(max(0.0, self._proof_due - self._clock())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _fenced_or_raise(self, refused: Refused) -> None:
+        if not refused.fenced:
+            raise refused
+        self.stop()
+        self._on_fenced(str(refused))
+
+    async def _reopen(self) -> None:
+        old = self._connection.backend_pid
+        await self._connection.open(deadline=1.0)
+        if old is not None:  # what it was doing must be over before we repeat it (R20)
+            await self._connection.run("end_backend", {"pid": old}, deadline=1.0)
+
+    async def _write_group(self) -> None:
+        groups: list[_Group] = []
+        size = 0
+        while self._queue and (not groups or size + len(self._queue[0].drafts) <= MAX_GROUP):
+            groups.append(self._queue.popleft())
+            size += len(groups[-1].drafts)
+        if not (groups := self._foldable(groups)):
+            return
+        try:
+            await self._append(groups)
+        except Refused as refused:
+            if refused.fenced or len(groups) == 1:
+                self._refuse(groups, refused)
+                return
+            for group in groups:  # R9: one bad intent does not take the others with it
+                try:
+                    if self._foldable([group]):
+                        await self._append([group])
+                except Refused as alone:
+                    self._refuse([group], alone)
+
+    def _refuse(self, groups: list[_Group], refused: Refused) -> None:
+        # After a lost answer the fence says nothing about the first attempt: it may have been committed before the claim.
+        outcome = Outcome.UNKNOWN if refused.fenced and self._answer_lost else Outcome.REFUSED
+        for group in groups:
+            group.done(outcome, (), str(refused))
+        if refused.fenced:
+            raise refused
+
+    async def _append(self, groups: list[_Group]) -> None:
+        seq = self._book.seq
+        for group in groups:
+            group.events = [place(draft, seq + i, self.epoch) for i, draft in enumerate(group.drafts, start=1)]
+            seq += len(group.events)
+        rows = json.dumps([_row(event) for group in groups for event in group.events])
+        failpoint.hit("commit.before_send")
+        try:
+            await self._append_until_known(rows)
+        except asyncio.CancelledError:
+            for group in groups:
+                group.done(Outcome.UNKNOWN, (), "the term ended while the commit was in flight")
+            raise
+        failpoint.hit("commit.after_answer")
+        for group in groups:
+            for event in group.events:
+                self._book.apply(event)
+            group.done(Outcome.COMMITTED, group.events, "")
+
+    def _foldable(self, groups: list[_Group]) -> list[_Group]:
+        """The groups that the book would fold as it stands; the others are refused, nothing of them is written."""
+        trial, kept = Trial(self._book), []
+        for group in groups:
+            if (why := trial.refuses(group.drafts)) is None:
+                kept.append(group)
+            else:
+                group.done(Outcome.REFUSED, (), why)
+        return kept
+
+    async def _append_until_known(self, rows: str) -> None:
+        """R20: after a lost answer the same insert is repeated until it is known; nothing else is written before."""
+        self._answer_lost = False
+        while True:
+            started = self._clock()
+            try:
+                if not self._connection.is_open:
+                    await self._reopen()
+                await self._connection.run("append", {"epoch": self.epoch, "events": rows})
+            except Unknown as lost:
+                if not self._answer_lost:
+                    logger.warning("a commit's answer was lost, repeating the same insert: {}", lost)
+                self._answer_lost = True
+                await asyncio.sleep(0.05)
+                continue
+            self._on_proof(started)
+            return
+
+    @property
+    def waiting(self) -> int:
+        """Groups that wait for their commit."""
+        return len(self._queue)
+
+
+def _row(event: Event) -> dict[str, object]:
+    return {
+        "seq": event.seq, "event_id": event.event_id, "event_type": event.kind, "correlation_id": event.correlation_id,
+        "order_id": event.order_id, "user_id": event.subject, "timestamp": iso(event.at), "payload": event.payload,
+    }  # fmt: skip

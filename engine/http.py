@@ -1,0 +1,197 @@
+"""The one HTTP server (the only door to aiohttp's server). Rooms register plain handlers: a request in, a response out.
+
+What every answer needs is done here once: problem+json, a correlation id, a limit on the body, a deadline on slow readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from loguru import logger
+
+from engine.errors import Problem
+
+MAX_BODY = 64 * 1024
+_CORRELATION = re.compile(r"^[A-Za-z0-9._:\-]{1,64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a handler sees of a request."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    params: Mapping[str, str]
+    body: bytes
+    remote: str
+    correlation_id: str
+
+    def json(self) -> Any:
+        """The body as JSON. Raises Problem 400 with where it breaks."""
+        try:
+            return json.loads(self.body or b"null", parse_float=str)
+        except (ValueError, RecursionError) as error:
+            raise Problem(400, "malformed", "The body is not JSON", str(error)) from None
+
+
+@dataclass(slots=True)
+class Response:
+    """What a handler answers: `body` a JSON value, text, or nothing."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    stream: AsyncIterator[bytes] | None = None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+Observer = Callable[[str, str, int, float], None]
+
+
+class PortBusy(Exception):
+    """Another process listens there; the text names the port."""
+
+
+def problem_response(problem: Problem, correlation_id: str | None = None) -> Response:
+    """`application/problem+json` for a refusal."""
+    body: dict[str, Any] = {
+        "type": f"urn:adapter:{problem.kind}", "title": problem.title, "status": problem.status, "detail": problem.detail,
+    }  # fmt: skip
+    if problem.errors:
+        body["errors"] = [{"field": e.field, "message": e.message} for e in problem.errors]
+    if correlation_id is not None:
+        body["correlation_id"] = correlation_id
+    headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after is not None else {}
+    return Response(problem.status, body, headers, "application/problem+json")
+
+
+class Server:
+    """Handlers by method and path; one port or several serve the same ones."""
+
+    def __init__(self, observe: Observer = lambda *_: None) -> None:
+        self._observe = observe
+        self._runner: web.AppRunner | None = None
+        self._routes: list[tuple[str, str, Handler]] = []
+
+    def route(self, method: str, path: str, handler: Handler) -> None:
+        """Serve `method` on `path` (`{name}` is a parameter). GET serves HEAD and OPTIONS too."""
+        self._routes.append((method, path, handler))
+
+    async def start(self, host: str, ports: list[int]) -> None:
+        """Listen. Raises PortBusy with a sentence that names the port."""
+        app = web.Application(client_max_size=MAX_BODY)
+        for method, path, handler in self._routes:
+            for verb in (method, "HEAD", "OPTIONS") if method == "GET" else (method,):
+                app.router.add_route(verb, path, self._wrap(path, handler))
+        app.router.add_route("*", "/{anything:.*}", self._nothing_there)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75)
+        await self._runner.setup()
+        for port in ports:
+            try:
+                await web.TCPSite(self._runner, host, port, backlog=1024).start()
+            except OSError as error:
+                await self.stop()
+                raise PortBusy(
+                    f"Port {port} on {host} cannot be listened on ({error.strerror or error}); set HTTP_PORT to a free one."
+                ) from error
+
+    async def stop(self) -> None:
+        """Stop listening and end what is open."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _wrap(self, path: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(raw: web.Request) -> web.StreamResponse:
+            started = asyncio.get_running_loop().time()
+            correlation_id = _correlation_id(raw)
+            try:
+                response = await handler(await _request(raw, correlation_id))
+            except Problem as problem:
+                response = problem_response(problem, correlation_id)
+            except web.HTTPRequestEntityTooLarge:
+                response = problem_response(_too_large(), correlation_id)
+            except asyncio.CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - a defect of ours becomes a 500 with its correlation id, never a broken connection
+                logger.exception("unhandled in {} {} (correlation id {})", raw.method, raw.path, correlation_id)
+                response = problem_response(_DEFECT, correlation_id)
+            self._observe(raw.method, path, response.status, asyncio.get_running_loop().time() - started)
+            return await _send(raw, response, correlation_id)
+
+        return handle
+
+    async def _nothing_there(self, raw: web.Request) -> web.StreamResponse:
+        correlation_id = _correlation_id(raw)
+        known = {path for _, path, _ in self._routes}
+        if raw.path in known:
+            problem = Problem(
+                405, "method-not-allowed", "Method not allowed", f"{raw.method} is not served on {raw.path}."
+            )
+        else:
+            problem = Problem(404, "no-such-path", "No such path", _why_absent(raw.path))
+        return await _send(raw, problem_response(problem, correlation_id), correlation_id)
+
+
+_DEFECT = Problem(500, "internal", "Internal error", "This is a defect; the log has it under the correlation id.")
+
+
+def _why_absent(path: str) -> str:
+    if path.startswith("/api/v1/auth/token"):
+        return "Tokens are issued by the command `adapter token`, not over HTTP."
+    return f"There is nothing at {path[:200]}."
+
+
+def _too_large() -> Problem:
+    return Problem(413, "too-large", "The body is too large", f"A body may have {MAX_BODY} bytes.")
+
+
+def _correlation_id(raw: web.Request) -> str:
+    given = raw.headers.get("X-Correlation-ID", "")
+    return given if _CORRELATION.match(given) else str(uuid.uuid4())
+
+
+async def _request(raw: web.Request, correlation_id: str) -> Request:
+    if (raw.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    try:
+        body = await asyncio.wait_for(raw.read(), 10) if raw.can_read_body else b""
+    except TimeoutError:
+        raise Problem(408, "slow-body", "The body did not come", "The body must come within 10 s.") from None
+    return Request(
+        raw.method, raw.path, raw.query, raw.headers, raw.match_info, body, raw.remote or "", correlation_id
+    )  # fmt: skip
+
+
+async def _send(raw: web.Request, response: Response, correlation_id: str) -> web.StreamResponse:
+    headers = {"X-Correlation-ID": correlation_id, **response.headers}
+    if response.stream is not None:
+        stream = web.StreamResponse(status=response.status, headers={**headers, "Content-Type": response.content_type})
+        await stream.prepare(raw)
+        async for chunk in response.stream:
+            await stream.write(chunk)
+        return stream
+    if isinstance(response.body, bytes):
+        return web.Response(
+            status=response.status, body=response.body, headers={**headers, "Content-Type": response.content_type}
+        )
+    if isinstance(response.body, str):
+        return web.Response(
+            status=response.status,
+            text=response.body,
+            headers=headers,
+            content_type=response.content_type,
+            charset="utf-8",
+        )
+    body = b"" if response.body is None else json.dumps(response.body, separators=(",", ":")).encode()
+    return web.Response(status=response.status, body=body, headers=headers, content_type=response.content_type)

@@ -1,0 +1,72 @@
+"""Metrics in Prometheus' form, prefix `adapter_`, base units in the names. One registry per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from engine.book import Book
+from engine.events import Event, Kind
+
+_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+CONTENT_TYPE = "text/plain; version=0.0.4"
+
+
+class Metrics:
+    """What this process counts. `observe_*` are called where things happen, gauges are read when somebody asks."""
+
+    def __init__(self, book: Book) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._book = book
+        self._orders = Counter("adapter_orders", "Orders accepted into the ledger.", ["side"], registry=self.registry)
+        self._ended = Counter("adapter_orders_ended", "Orders that ended, by state.", ["state"], registry=self.registry)
+        self._executions = Counter("adapter_executions", "Executions booked.", ["side"], registry=self.registry)
+        self._http = Histogram(
+            "adapter_http_request_seconds", "Time to answer a request.", ["method", "path", "status"],
+            registry=self.registry, buckets=_LATENCY,
+        )  # fmt: skip
+        self._acknowledged = Histogram(
+            "adapter_order_acknowledged_seconds", "From durable to the broker's first evidence.",
+            registry=self.registry, buckets=_LATENCY,
+        )  # fmt: skip
+        for name, text, read in (
+            ("adapter_ledger_seq", "The last event of the log that this replica has folded.", lambda: book.seq),
+            ("adapter_orders_open", "Orders that have not ended.", lambda: len(book.open_ids)),
+            ("adapter_orders_queued", "Orders behind the gate.", lambda: len(book.queued)),
+            ("adapter_breaks_open", "Differences that wait for a person.", lambda: len(book.open_breaks)),
+            (
+                "adapter_positions",
+                "Positions that are not flat.",
+                lambda: sum(1 for p in book.positions.values() if p.quantity),
+            ),
+        ):
+            self.gauge(name, text, read)
+        book.observers.append(self._applied)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when somebody asks."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def observe_http(self, method: str, path: str, status: int, seconds: float) -> None:
+        """One answered request; `path` is the route's pattern, so that label values are bounded."""
+        self._http.labels(method, path, str(status)).observe(seconds)
+
+    def _applied(self, event: Event) -> None:
+        if event.kind == Kind.ORDER_ACCEPTED:
+            self._orders.labels(event.payload["side"]).inc()
+        elif event.kind == Kind.EXECUTION:
+            self._executions.labels(event.payload["side"]).inc()
+        elif event.kind == Kind.ORDER_WORKING and event.order_id is not None:
+            order = self._book.orders[event.order_id]
+            self._acknowledged.observe(max(0.0, (event.at - order.created_at).total_seconds()))
+        if event.order_id is not None and (ended := self._book.orders.get(event.order_id)) is not None and ended.final:
+            self._ended.labels(ended.state.value).inc()
+
+    def text(self) -> bytes:
+        """The exposition."""
+        return generate_latest(self.registry)

@@ -1,0 +1,148 @@
+"""One order: its states, the one table of its transitions, and what is known of it. Pure.
+
+States come from broker evidence or from a rule that needs none; a timer never ends an order (G6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from engine.errors import IllegalTransition
+from engine.events import Kind
+
+ZERO = Decimal(0)
+
+
+class State(StrEnum):
+    """An order's states, as INTERFACES.md names them."""
+
+    QUEUED = "QUEUED"  # durable, never licensed
+    SENDING = "SENDING"  # licensed for one session, no evidence yet
+    WORKING = "WORKING"  # the broker has shown it
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"  # never licensed, ended by rule
+    IN_DOUBT = "IN_DOUBT"  # its session died and the broker does not show it; a break is open
+
+
+FINAL = frozenset({State.FILLED, State.CANCELLED, State.REJECTED, State.EXPIRED})
+
+_EVIDENCE = {
+    Kind.ORDER_WORKING: State.WORKING,
+    Kind.ORDER_CANCELLED: State.CANCELLED,
+    Kind.ORDER_REJECTED: State.REJECTED,
+    Kind.EXECUTION: State.WORKING,  # FILLED when the executions sum up to the quantity (R27), see `settle`
+}
+
+TRANSITIONS: dict[State, dict[Kind, State]] = {
+    State.QUEUED: {
+        Kind.ORDER_LICENSED: State.SENDING,
+        Kind.ORDER_EXPIRED: State.EXPIRED,  # R8: reachable only from here
+        **_EVIDENCE,  # a database that went back in time: the broker knows more than the ledger (R18)
+    },
+    State.SENDING: {
+        Kind.ORDER_UNLICENSED: State.QUEUED,  # only by the process that knows that it wrote nothing (R4)
+        Kind.ORDER_IN_DOUBT: State.IN_DOUBT,
+        **_EVIDENCE,
+    },
+    State.WORKING: {Kind.ORDER_IN_DOUBT: State.IN_DOUBT, **_EVIDENCE},
+    State.IN_DOUBT: {**_EVIDENCE},  # it surfaced, or an operator called it dead
+    State.FILLED: {Kind.EXECUTION: State.FILLED},  # a correction
+    State.CANCELLED: {
+        Kind.EXECUTION: State.CANCELLED,  # a fill that crossed the cancel
+        Kind.ORDER_WORKING: State.WORKING,  # R1: late evidence reopens what an operator called dead
+    },
+    State.REJECTED: {Kind.EXECUTION: State.REJECTED, Kind.ORDER_WORKING: State.WORKING},
+    State.EXPIRED: {**_EVIDENCE},  # only after the database went back in time (R18)
+}
+
+
+def next_state(state: State, kind: Kind) -> State:
+    """The state after `kind`. Raises IllegalTransition where the table has no row."""
+    try:
+        return TRANSITIONS[state][kind]
+    except KeyError:
+        raise IllegalTransition("order", state, kind) from None
+
+
+@dataclass(slots=True)
+class Order:
+    """What the ledger knows of one order. Written only by the fold (`engine.book`)."""
+
+    id: str
+    subject: str
+    client_order_id: str | None  # None: restored from broker evidence, or external (R19)
+    body: dict[str, Any] | None  # the fields as the client sent them, parsed (R37)
+    account: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    tif: str
+    sec_type: str
+    exchange: str
+    currency: str
+    con_id: int
+    created_at: datetime
+    updated_at: datetime
+    epoch: int  # that of its acceptance; stands in its reference
+    seq: int = 0  # of the last event that touched it
+    accepted_seq: int = 0
+    state: State = State.QUEUED
+    reason: str | None = None
+    filled: Decimal = ZERO  # the sum of its executions here, never a broker's word alone
+    notional: Decimal = ZERO  # sum of quantity times price of its executions
+    perm_id: int | None = None
+    broker_order_id: int | None = None
+    licence_epoch: int | None = None
+    session: int | None = None
+    cancel_requested: bool = False
+    cancel_session: int | None = None  # the session for which the cancel was licensed
+    revision: int = 1
+    correlation_id: str | None = None
+    sent_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    valid_until: datetime | None = None
+    external: bool = False  # placed by somebody else; recorded, never touched (R26)
+    extra: dict[str, str] = field(default_factory=dict)
+    fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
+
+    @property
+    def final(self) -> bool:
+        """Whether the order has ended."""
+        return self.state in FINAL
+
+    @property
+    def remaining(self) -> Decimal:
+        """What is not filled yet, never negative."""
+        return max(self.quantity - self.filled, ZERO)
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """Mean price of the executions, None without any."""
+        return self.notional / self.filled if self.filled else None
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """The client's idempotency key, unique for ever (R37)."""
+        return None if self.client_order_id is None else (self.subject, self.client_order_id)
+
+    @property
+    def contract_key(self) -> tuple[str, str]:
+        """What a hold freezes: account and contract."""
+        return self.account, self.symbol
+
+
+def settle(order: Order) -> None:
+    """Close the order when its executions sum up to its quantity (R27), whatever a status said or did not say."""
+    if order.filled >= order.quantity > 0 and order.state not in (State.REJECTED, State.EXPIRED):
+        order.state = State.FILLED
+    elif order.state is State.FILLED:  # a correction took back a part
+        order.state = State.WORKING

@@ -1,0 +1,91 @@
+"""Executions and the positions that are their sum. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+ZERO = Decimal(0)
+
+
+def execution_root(exec_id: str) -> tuple[str, int]:
+    """The stable part of an execId and its revision.
+
+    A correction repeats the execution with the last dotted part raised (`.01` -> `.02`): the part before the last dot
+    is the execution, the highest last part is its present form. An id without a number at its end is its own root.
+    """
+    root, dot, last = exec_id.rpartition(".")
+    if dot and last.isdigit():
+        return root, int(last)
+    return exec_id, 0
+
+
+@dataclass(slots=True)
+class Execution:
+    """One execution in its newest revision. `at` is UTC, `raw_time` as received."""
+
+    exec_id: str
+    root: str
+    revision: int
+    order_id: str | None
+    account: str
+    con_id: int
+    symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    exchange: str
+    perm_id: int
+    at: datetime
+    seq: int
+    commission: Decimal | None = None
+    commission_currency: str | None = None
+    realized_pnl: Decimal | None = None
+    fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
+
+    @property
+    def signed(self) -> Decimal:
+        """Quantity with its side's sign."""
+        return self.quantity if self.side == "BUY" else -self.quantity
+
+
+@dataclass(slots=True)
+class Position:
+    """The sum of the executions of one contract in one account, and what the broker says of it."""
+
+    account: str
+    con_id: int
+    symbol: str
+    quantity: Decimal = ZERO
+    average_cost: Decimal = ZERO
+    fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
+
+    def add(self, signed: Decimal, price: Decimal) -> None:
+        """Book `signed` units at `price`. The average cost moves when the position grows and stays when it shrinks."""
+        after = self.quantity + signed
+        if after == 0:
+            self.average_cost = ZERO
+        elif self.quantity == 0 or (self.quantity > 0) != (after > 0):
+            self.average_cost = price
+        elif abs(after) > abs(self.quantity):
+            self.average_cost = (self.average_cost * abs(self.quantity) + price * abs(signed)) / abs(after)
+        self.quantity = after
+
+
+@dataclass(slots=True)
+class Break:
+    """A difference that a person must see: both sides' figures, and how it was resolved."""
+
+    id: str
+    kind: str
+    symbol: str
+    account: str
+    order_id: str | None
+    ours: dict[str, str | None]
+    broker: dict[str, str | None]
+    opened_at: datetime
+    holds: bool  # whether it freezes (account, symbol) until it is resolved
+    resolved_at: datetime | None = None
+    resolution: str | None = None
+    fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest

@@ -1,0 +1,70 @@
+-- Every statement of the store, by name. Parameters are psycopg's %(name)s.
+
+-- name: append
+SELECT ledger.append(%(epoch)s, %(events)s::jsonb) AS added
+
+-- name: prove
+SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now
+
+-- name: claim
+SELECT ledger.claim(%(expected)s, %(at_least)s, %(term)s::jsonb) AS epoch
+
+-- name: fence_holds
+SELECT ledger.fence_holds(%(other)s) AS holds
+
+-- name: epoch
+SELECT epoch, name, instance FROM ledger.epoch
+
+-- name: pulse
+SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS proof_seq, p.digest, p.state,
+       (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head, clock_timestamp() AS now
+  FROM ledger.epoch e, ledger.proof p
+
+-- name: events_after
+SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
+  FROM ledger.event WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s
+
+-- name: end_older_writers
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user
+   AND application_name LIKE 'adapter-writer:%%' AND split_part(application_name, ':', 2)::bigint <= %(epoch)s
+
+-- name: end_backend
+-- by way of the view: asked for a process that is gone, the function itself would warn, and a warning is an unknown outcome (R20)
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s
+
+-- name: note_phases
+SELECT ledger.note_phases(%(epoch)s, %(phases)s::jsonb)
+
+-- name: history
+SELECT epoch, kind, reason, from_name, to_name, at, detect_ms, acquire_ms, claim_ms, fence_ms, connect_ms, reconcile_ms,
+       first_order_ms, total_ms, repaired, held
+  FROM ledger.term ORDER BY epoch DESC LIMIT %(limit)s
+
+-- name: last_term
+SELECT epoch, to_name, instance, url, seq, digest, system_identifier, timeline, etcd_cluster_id
+  FROM ledger.term ORDER BY epoch DESC LIMIT 1
+
+-- name: identity
+SELECT cluster, gateway_id, client_id, ledger_level FROM ledger.identity
+
+-- name: who_am_i
+SELECT current_user AS me, (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'ledger.event'::regclass) AS owner,
+       pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'ledger.event'::regclass), 'MEMBER') AS is_owner,
+       current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
+       pg_is_in_recovery() AS in_recovery
+
+-- name: schema_version
+SELECT version_num FROM ledger.alembic_version
+
+-- name: schema_is_there
+SELECT to_regclass('ledger.alembic_version') IS NOT NULL AS there
+
+-- name: project
+SELECT ledger.project(%(epoch)s, %(rows)s::jsonb, %(seq)s)
+
+-- name: projected
+SELECT seq FROM ledger.projection
+
+-- name: tag
+SELECT set_config('application_name', %(name)s, false)

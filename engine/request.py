@@ -1,0 +1,148 @@
+"""What a client may send, as models that validate: every wrong field is named, an unknown one is an error.
+
+A request is parsed into decimals at once. `canonical` is what two requests under one key are compared by (R37): the fields as
+the client sent them, parsed, so that `1.0` equals `1.00` and a default of a later version changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from engine.errors import FieldError, Problem, invalid
+
+MAX_QUANTITY = Decimal("1e9")
+MAX_PRICE = Decimal("1e9")
+
+
+def _decimal(value: object) -> object:
+    """Accept decimal strings (and whole JSON numbers); refuse floats, whose digits are not what the client typed."""
+    if isinstance(value, bool | float):  # ValueError, because pydantic turns only that into a field's error
+        raise ValueError(  # noqa: TRY004
+            'must be a decimal string such as "190.50"'
+        )
+    if isinstance(value, str) and len(value) > 32:
+        raise ValueError("has too many digits")
+    return value
+
+
+Price = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_PRICE, max_digits=20, decimal_places=8)]
+Quantity = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_QUANTITY, max_digits=20, decimal_places=8)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x20-\x7e]+$")]
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,64}$")]
+Upper = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9 .]{1,32}$")]
+
+NOT_SERVED_YET = (
+    "con_id", "local_symbol", "last_trade_date", "strike", "right", "multiplier", "trading_class", "primary_exchange",
+    "good_till", "oca_group", "parent_client_order_id",
+)  # fmt: skip
+"""Known fields that are refused with a sentence until they are served; never ignored."""
+
+
+class OrderRequest(BaseModel):
+    """The body of `POST /api/v1/orders`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_order_id: Key
+    symbol: Upper
+    side: Literal["BUY", "SELL"]
+    quantity: Quantity
+    order_type: Literal["MKT", "LMT", "STP", "STP LMT", "MOC", "LOC"]
+    limit_price: Price | None = None
+    stop_price: Price | None = None
+    tif: Literal["DAY", "GTC", "IOC", "FOK", "GTD"] = "DAY"
+    sec_type: Literal["STK", "FUT", "OPT", "CASH"] = "STK"
+    exchange: Upper = "SMART"
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
+    account: Text | None = None
+    valid_until: datetime | None = None
+    outside_rth: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_but_not_served(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValueError("the body is one JSON object")  # noqa: TRY004
+        for name in NOT_SERVED_YET:
+            if data.get(name) is not None:
+                raise ValueError(f"{name}: this version does not serve it yet; leave it out")
+        return {k: v for k, v in data.items() if k not in NOT_SERVED_YET}
+
+    def wrongs(self) -> list[FieldError]:
+        """What each field alone cannot tell."""
+        found = []
+        if "LMT" in self.order_type or self.order_type == "LOC":
+            if self.limit_price is None:
+                found.append(FieldError("limit_price", f"an order of type {self.order_type} needs one"))
+        elif self.limit_price is not None:
+            found.append(FieldError("limit_price", f"an order of type {self.order_type} has none; leave it out"))
+        if self.order_type.startswith("STP"):
+            if self.stop_price is None:
+                found.append(FieldError("stop_price", f"an order of type {self.order_type} needs one"))
+        elif self.stop_price is not None:
+            found.append(FieldError("stop_price", f"an order of type {self.order_type} has none; leave it out"))
+        if self.valid_until is not None and self.valid_until.tzinfo is None:
+            found.append(FieldError("valid_until", "name the time zone, such as 2025-01-31T15:00:00Z"))
+        if self.sec_type != "STK":
+            found.append(FieldError("sec_type", f"{self.sec_type} is not served yet; this version serves STK"))
+        if self.order_type in ("MOC", "LOC"):
+            found.append(FieldError("order_type", f"{self.order_type} is not served yet; use MKT, LMT, STP or STP LMT"))
+        if self.tif == "GTD":
+            found.append(FieldError("tif", "GTD is not served yet; use DAY, GTC, IOC or FOK"))
+        return found
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields that the client sent and that say something, in one form each."""
+        return {
+            name: _canonical(value)
+            for name, value in sorted(self.model_dump(exclude_unset=True).items())
+            if value is not None
+        }
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value
+
+
+def parse_order(data: object) -> OrderRequest:
+    """The validated request. Raises Problem 422 with each wrong field; nothing was written."""
+    try:
+        request = OrderRequest.model_validate(data)
+    except ValidationError as error:
+        raise invalid(
+            *(_field_error(item) for item in error.errors(include_url=False, include_context=False))
+        ) from None
+    if wrongs := request.wrongs():
+        raise invalid(*wrongs)
+    return request
+
+
+def _field_error(item: Any) -> FieldError:
+    name = ".".join(str(part) for part in item["loc"])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not name and ": " in message:
+        name, _, message = message.partition(": ")
+    if item["type"] == "extra_forbidden":
+        message = "unknown field; see the list of fields, an unknown one is never ignored"
+    return FieldError(name or "body", message)
+
+
+def same_order(stored: dict[str, Any] | None, request: OrderRequest) -> bool:
+    """Whether `request` repeats the order that was accepted under its key (R37)."""
+    return stored == request.canonical()
+
+
+def conflict(client_order_id: str) -> Problem:
+    """409: the key belongs to another order, for ever."""
+    return Problem(
+        409, "key-reused", "The key is in use", f"client_order_id {client_order_id!r} belongs to an order with another body.",
+        [FieldError("client_order_id", "use a new one for a new order")],
+    )  # fmt: skip

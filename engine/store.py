@@ -1,0 +1,202 @@
+"""The one door to PostgreSQL (psycopg 3). Thin: it runs named statements and says how they ended.
+
+Three outcomes, never two: done, refused (the server said no: nothing is written), unknown (the answer was lost). A caller
+that meets Unknown repeats the same insert (R20); it never reads to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+
+FENCED = "PA001"
+EPOCH_MOVED = "PA002"
+LOCK_TIMEOUT = "55P03"
+_ENDED_BY_SERVER = ("57P01", "57P02", "57P03", "57P05")  # the backend was ended: what it was doing is unknown
+_KEEPALIVE = {
+    "connect_timeout": "3", "keepalives_idle": "2", "keepalives_interval": "1", "keepalives_count": "2",
+    "tcp_user_timeout": "3000",
+}  # fmt: skip
+
+Row = dict[str, Any]
+
+
+class StoreError(Exception):
+    """A statement did not end well; one of the two below."""
+
+
+@dataclass(slots=True)
+class Refused(StoreError):
+    """The server refused: nothing was written. `sqlstate` says why."""
+
+    sqlstate: str
+    message: str
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the refusal is fence 2's: this writer's epoch is not the present one (G1)."""
+        return self.sqlstate == FENCED
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.sqlstate})"
+
+
+@dataclass(slots=True)
+class Unknown(StoreError):
+    """The answer did not come: the statement may or may not have been committed."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def named_queries(text: str) -> dict[str, str]:
+    """Statements by the name in their `-- name:` line."""
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+QUERIES = named_queries((Path(__file__).parent / "queries.sql").read_text())
+
+
+class Connection:
+    """One connection in autocommit: each statement is one transaction and one round trip."""
+
+    def __init__(self, url: str, application_name: str) -> None:
+        self._url = make_conninfo(url, **(_KEEPALIVE | {"application_name": application_name[:63]}))
+        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._busy = asyncio.Lock()
+        self._warning = ""
+        self.backend_pid: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection looks usable; only a statement's answer proves it."""
+        return self._connection is not None and not self._connection.closed
+
+    async def open(self, deadline: float = 3.0) -> None:
+        """Connect, within `deadline` seconds. Raises Unknown (nothing can have been written)."""
+        await self.close()
+        try:
+            async with asyncio.timeout(deadline):
+                connection = await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, row_factory=dict_row, prepare_threshold=2
+                )
+        except (psycopg.Error, TimeoutError, OSError) as error:
+            raise Unknown(f"no connection to PostgreSQL: {first_line(error)}") from error
+        connection.add_notice_handler(self._noticed)
+        self._connection, self.backend_pid = connection, connection.info.backend_pid
+
+    async def tag(self, application_name: str) -> None:
+        """Carry another name from now on, over reconnections too. Raises Refused, Unknown."""
+        self.rename(application_name)
+        await self.run("tag", {"name": application_name[:63]})
+
+    def rename(self, application_name: str) -> None:
+        """Carry another name from the next `open` on."""
+        self._url = make_conninfo(self._url, application_name=application_name[:63])
+
+    async def close(self) -> None:
+        """Close; never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    def _noticed(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._warning = diagnostic.message_primary or "a warning"
+
+    def _hang_up(self) -> None:
+        """Make the statement in flight end now: shut the socket down, whatever the server does."""
+        if self._connection is not None and not self._connection.closed:
+            with contextlib.suppress(OSError), socket.socket(fileno=self._connection.pgconn.socket) as raw:
+                try:
+                    raw.shutdown(socket.SHUT_RDWR)
+                finally:
+                    raw.detach()
+
+    async def run(self, name: str, parameters: Mapping[str, Any] | None = None, deadline: float = 3.0) -> list[Row]:
+        """Run the named statement; the rows it answered.
+
+        Raises Refused when the server refused (nothing written) and Unknown when the answer did not come within `deadline`
+        seconds, the connection broke, or PostgreSQL warned during the commit (R20); the connection is then closed.
+        """
+        async with self._busy:
+            if self._connection is None or self._connection.closed:
+                raise Unknown("not connected to PostgreSQL")
+            self._warning = ""
+            work = asyncio.ensure_future(self._execute(self._connection, QUERIES[name], parameters))
+            try:
+                done, _ = await asyncio.wait({work}, timeout=deadline)
+            except asyncio.CancelledError:
+                self._hang_up()
+                await asyncio.wait({work})
+                work.exception()
+                await self.close()
+                raise
+            if not done:
+                self._hang_up()
+                await asyncio.wait({work})
+            try:
+                rows = work.result()
+            except psycopg.Error as error:
+                raise await self._judge(name, error, in_time=bool(done), deadline=deadline) from error
+            if self._warning:  # a cancelled wait for the synchronous replica: committed here, perhaps nowhere else
+                await self.close()
+                raise Unknown(f"PostgreSQL warned while it committed: {self._warning}")
+            return rows
+
+    async def _execute(
+        self, connection: psycopg.AsyncConnection[Row], query: str, parameters: Mapping[str, Any] | None
+    ) -> list[Row]:
+        cursor = await connection.execute(query, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _judge(self, name: str, error: psycopg.Error, *, in_time: bool, deadline: float) -> StoreError:
+        state = error.sqlstate
+        if state is not None and state not in _ENDED_BY_SERVER and in_time:
+            return Refused(state, first_line(error))
+        await self.close()
+        if not in_time:
+            return Unknown(f"no answer to {name!r} within {deadline:g} s")
+        return Unknown(first_line(error))
+
+    async def notifications(self, channel: str) -> AsyncIterator[str]:
+        """Listen on `channel` for ever; each payload is a hint only (R21). Raises Unknown when the connection breaks."""
+        if self._connection is None:
+            raise Unknown("not connected to PostgreSQL")
+        try:
+            await self._connection.execute(f"LISTEN {channel}")
+            async for notice in self._connection.notifies():
+                yield notice.payload
+        except (psycopg.Error, OSError) as error:
+            await self.close()
+            raise Unknown(first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its trailing space, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def writer_name(epoch: int, replica: str) -> str:
+    """The tag by which a claimant finds and ends the writers of older epochs (R11)."""
+    return f"adapter-writer:{epoch}:{replica}"
+
+
+def role_of(url: str) -> str:
+    """The role that `url` names, "" where it names none."""
+    return str(conninfo_to_dict(url).get("user") or "")

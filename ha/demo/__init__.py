@@ -1,0 +1,1 @@
+"""`adapter demo`: orders flow, the leader is killed, and a judge counts at the broker."""

@@ -1,0 +1,239 @@
+"""The composition root: builds one replica from its settings and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from loguru import logger
+
+from engine import failpoint
+from engine.api import Api, Standing
+from engine.auth import Access
+from engine.book import Book
+from engine.broker import Fact
+from engine.broker_ib import IbBroker
+from engine.clock import boottime
+from engine.http import PortBusy, Server
+from engine.inbound import Inbound
+from engine.metrics import Metrics
+from engine.permit import Permit
+from engine.projection import Projector
+from engine.risk import Limits
+from engine.store import Connection, StoreError, Unknown
+from engine.submit import Desk, DeskSettings
+from ha.config import Settings
+from ha.etcd_access import EtcdAccess
+from ha.etcd_port import EtcdLease
+from ha.fence import Wait
+from ha.health import Health
+from ha.lease import LeaderRecord, LeaseTiming
+from ha.node import Node
+from ha.peers import Peers
+from ha.role import HAS_EPOCH
+from ha.startup import NotFit, check_database
+from ha.tail import Tail
+from ha.takeover import Rules, Takeover
+from ha.tend import Tender, TendRules
+from reconcile.run import Reconciler
+
+
+def run(settings: Settings) -> int:
+    """Run one replica; the exit code. 0 after SIGTERM or SIGINT, 1 when it could not start or met a defect."""
+    try:
+        failpoint.arm(settings.failpoints)
+        return asyncio.run(_run(settings))
+    except (NotFit, PortBusy, ValueError, RuntimeError) as error:
+        for sentence in str(error).splitlines():
+            logger.error("{}", sentence)
+        return 1
+
+
+@dataclass(slots=True)
+class _Replica:
+    node: Node
+    server: Server
+    peers: Peers
+    reader: Connection
+
+
+async def _run(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    replica = _build(settings)
+    ports = dict.fromkeys(p for p in (settings.http_port, settings.metrics_port, settings.healthcheck_port) if p)
+    await replica.server.start(settings.http_host, list(ports))
+    try:
+        if not await _database_is_ours(settings, stop):
+            return 0
+        await replica.node.start()
+        replica.peers.start()
+        logger.info(
+            "replica {} of {} is up on {}", settings.replica_name, settings.cluster_name, settings.advertise_url
+        )
+        return await _until_stopped(replica.node, stop)
+    finally:
+        await replica.peers.stop()
+        await replica.node.stop()
+        await replica.reader.close()
+        await replica.server.stop()
+
+
+async def _until_stopped(node: Node, stop: asyncio.Event) -> int:
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.5)
+        if (defect := node.failed()) is not None:
+            node.end_term("a defect")
+            logger.opt(exception=defect).critical(
+                "a defect ended the replica's own work; the supervisor starts a new one"
+            )
+            return 1
+    return 0
+
+
+async def _database_is_ours(settings: Settings, stop: asyncio.Event) -> bool:
+    """Wait until PostgreSQL answers, then see that it is ours. False when told to stop. Raises NotFit with sentences."""
+    said = False
+    while not stop.is_set():
+        try:
+            await check_database(settings)
+        except Unknown as error:
+            if not said:
+                logger.warning("waiting for PostgreSQL: {}", error)
+            said = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+        except StoreError as error:
+            raise NotFit(f"PostgreSQL refused the start's checks: {error}") from error
+        else:
+            return True
+    return False
+
+
+def _build(settings: Settings) -> _Replica:
+    assert settings.database_dsn is not None
+    assert settings.replica_name is not None
+    url = settings.database_dsn
+    me = LeaderRecord(
+        settings.replica_name, uuid.uuid4().hex, settings.advertise_url, version=version("platform-adapter")
+    )
+    book, permit = Book(), Permit(settings.proof_max_age)
+    metrics = Metrics(book)
+    sink = _Sink()
+    broker = IbBroker(settings.tws_host, settings.tws_port, settings.tws_client_id, sink)
+    desk = Desk(book, permit, broker, _desk_settings(settings))
+    inbound = Inbound(book, desk, sink.doubt)
+    lease = _lease(settings)
+    tail = Tail(book, url, me.name)
+    reconciler = Reconciler(
+        book,
+        broker,
+        cluster=settings.cluster_name,
+        client_id=settings.tws_client_id,
+        present_session=lambda: permit.session,
+        losses=lambda: inbound.losses,
+    )
+
+    def make_takeover(on_fenced: Callable[[str], None]) -> Takeover:
+        rules = Rules(settings.claim_deadline, settings.proof_every, settings.request_timeout, settings.lag_limit)
+        return Takeover(
+            book,
+            permit,
+            desk,
+            inbound,
+            broker,
+            lease,
+            tail,
+            Wait(),
+            me,
+            settings.tws_client_id,
+            rules,
+            on_fenced=on_fenced,
+        )
+
+    def make_tender(takeover: Takeover, session_lost: Callable[[str], None]) -> Tender:
+        rules = TendRules(
+            settings.ack_timeout, settings.ack_deadline, settings.reconcile_deadline, settings.reconcile_every
+        )  # fmt: skip
+        return Tender(
+            takeover, session_lost, permit=permit, desk=desk, broker=broker, reconciler=reconciler, rules=rules
+        )  # fmt: skip
+
+    node = Node(
+        book, permit, desk, inbound, broker, lease, tail, me, make_takeover, make_tender,
+        lambda epoch: Projector(url, me.name, epoch, book),
+        lag_limit=settings.lag_limit, stop_without_etcd=settings.on_etcd_loss == "stop",
+    )  # fmt: skip
+    sink.node = node
+    access = Access((settings.api_secret,) if settings.api_secret else ())
+    peers, reader, server = Peers(lease, me), Connection(url, f"adapter-read:{me.name}"), Server(metrics.observe_http)
+    Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
+    Health(
+        node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit
+    ).register(server)  # fmt: skip
+    _gauges(metrics, node)
+    return _Replica(node, server, peers, reader)
+
+
+class _Sink:
+    """Ties the knot: the broker is made before the node that takes its facts."""
+
+    node: Node
+
+    def __call__(self, fact: Fact) -> None:
+        self.node.take(fact)
+
+    def doubt(self, reason: str) -> None:
+        self.node.tender.doubt(reason)
+
+
+def _standing(node: Node) -> Standing:
+    """R35: a leader counts as known only if its epoch is at least any that this replica knows."""
+    leads = node.state in HAS_EPOCH
+    epoch = node.permit.epoch or node.tail.epoch
+    record = node.seen.record if node.seen is not None else None
+    other = record is not None and record.instance != node.me.instance and record.epoch >= max(epoch, 1)
+    return Standing(node.role, leads, epoch, record.url if record is not None and other and not leads else None)
+
+
+def _lease(settings: Settings) -> EtcdLease:
+    access = EtcdAccess(
+        settings.etcd_endpoints, settings.etcd_ca, settings.etcd_cert, settings.etcd_key, settings.etcd_user,
+        settings.etcd_password.get_secret_value() if settings.etcd_password else None,
+    )  # fmt: skip
+    timing = LeaseTiming(settings.lease_ttl, settings.lease_margin, settings.lease_renew_every, settings.loop_allowance)
+    return EtcdLease(access, cluster=settings.cluster_name, run_dir=settings.run_dir, timing=timing)
+
+
+def _desk_settings(settings: Settings) -> DeskSettings:
+    limits = Limits(
+        settings.max_order_quantity, settings.max_order_value, settings.max_open_orders,
+        frozenset(settings.allowed_symbols) or None,
+    )  # fmt: skip
+    ages = {
+        "MKT": settings.max_intent_age_mkt, "LMT": settings.max_intent_age_lmt, "STP": settings.max_intent_age_stp,
+        "STP LMT": settings.max_intent_age_stp, "": settings.max_intent_age_other,
+    }  # fmt: skip
+    return DeskSettings(settings.cluster_name, "", limits, ages, settings.order_rate, settings.max_unacknowledged)
+
+
+def _gauges(metrics: Metrics, node: Node) -> None:
+    permit = node.permit
+    metrics.gauge("adapter_epoch", "The epoch that this replica knows.", lambda: permit.epoch or node.tail.epoch)
+    metrics.gauge("adapter_leader", "1 while this replica holds an epoch.", lambda: float(node.state in HAS_EPOCH))
+    metrics.gauge("adapter_gate_open", "1 while orders may be sent.", lambda: float(permit.gate_open(boottime())))
+    metrics.gauge("adapter_lease_trust_seconds", "Trust left in the lease.", lambda: node.lease.trust_left(boottime()))
+    metrics.gauge(
+        "adapter_proof_age_seconds", "Age of the last proof of epoch.", lambda: min(permit.proof_age(boottime()), 1e9)
+    )
+    metrics.gauge("adapter_decoder_losses", "Messages that ib_async could not decode.", lambda: node.inbound.losses)

@@ -1,0 +1,80 @@
+"""What must be true of the database before a replica joins: each thing that is not gets a sentence and a command."""
+
+from __future__ import annotations
+
+from engine.store import Connection, Row
+from ha.config import Settings
+
+
+class NotFit(Exception):
+    """The replica must not start; one sentence per line."""
+
+
+async def check_database(settings: Settings) -> None:
+    """Compare the database with this version and these settings. Raises NotFit, or StoreError when it does not answer."""
+    from engine.migrate import known_versions, newest_version
+
+    assert settings.database_dsn is not None
+    connection = Connection(settings.database_dsn, f"adapter-check:{settings.replica_name}")
+    await connection.open()
+    try:
+        [there] = await connection.run("schema_is_there")
+        if not there["there"]:
+            raise NotFit(
+                "The database is not migrated; run `adapter migrate` (with MIGRATE_DATABASE_URL of the owner's role)."
+            )
+        [schema] = await connection.run("schema_version")
+        [me] = await connection.run("who_am_i")
+        identity = await connection.run("identity")
+    finally:
+        await connection.close()
+    sentences = schema_sentences(str(schema["version_num"]), newest_version(), known_versions())
+    sentences += role_sentences(me) + identity_sentences(identity[0] if identity else None, settings)
+    if sentences:
+        raise NotFit("\n".join(sentences))
+
+
+def schema_sentences(present: str, newest: str, known: set[str]) -> list[str]:
+    """What is wrong with the schema's version."""
+    if present == newest:
+        return []
+    if present in known:
+        return [f"The database is at schema {present}, this version needs {newest}; run `adapter migrate`."]
+    return [
+        f"The database is at schema {present}, which is newer than this version's {newest}; install the newer version."
+    ]
+
+
+def role_sentences(me: Row) -> list[str]:
+    """What is wrong with the role and the server's settings (R10, R18)."""
+    found = []
+    if me["is_owner"]:
+        found.append(
+            f"DATABASE_URL connects as {me['me']}, which owns the ledger or may act as its owner {me['owner']}: it could take the "
+            "fence away. Give DATABASE_URL a role of its own and run `adapter migrate` with MIGRATE_DATABASE_URL of the owner's."
+        )
+    if me["in_recovery"]:
+        found.append("DATABASE_URL leads to a server that is a replica; add target_session_attrs=read-write to it.")
+    if me["fsync"] != "on" or me["synchronous_commit"] in ("off", "local"):
+        found.append(
+            f"PostgreSQL runs with fsync={me['fsync']} and synchronous_commit={me['synchronous_commit']}: a commit could be lost "
+            "after it was answered. Set fsync = on and synchronous_commit = on."
+        )
+    return found
+
+
+def identity_sentences(row: Row | None, settings: Settings) -> list[str]:
+    """What in the settings differs from what the database belongs to (R14)."""
+    if row is None:
+        return ["The database has no identity; run `adapter migrate`."]
+    found = []
+    for name, ours, theirs in (
+        ("CLUSTER_NAME", settings.cluster_name, row["cluster"]),
+        ("TWS_CLIENT_ID", settings.tws_client_id, row["client_id"]),
+        ("TWS_GATEWAY_ID", settings.gateway_id, row["gateway_id"]),
+    ):
+        if ours != theirs:
+            found.append(
+                f"{name} is {ours!r}, this database was set up with {theirs!r}; set {name}={theirs} or use another database."
+            )
+    return found

@@ -1,0 +1,159 @@
+"""The standby's eye: the event log tailed into the book, and the leader's proofs of epoch watched.
+
+A notification is a hint to read; only reading by `seq` tells (R21). What is read here also says whether this replica could
+take over now: it must be in touch with PostgreSQL, near the head, and able to read every event (R22).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC
+
+from loguru import logger
+
+from engine.book import Book, Hole, UnknownKind
+from engine.clock import Clock, boottime
+from engine.errors import IllegalTransition
+from engine.events import Event
+from engine.store import Connection, Row, StoreError
+
+PULSE_EVERY = 0.25
+_BATCH = 500
+
+
+class Tail:
+    """Keeps `book` at the head of the log while it runs. `connection` is shared with whoever claims next."""
+
+    def __init__(self, book: Book, url: str, replica: str, clock: Clock = boottime) -> None:
+        self._book, self._clock, self._replica = book, clock, replica
+        self.connection = Connection(url, f"adapter-tail:{replica}")
+        self._listener = Connection(url, f"adapter-listen:{replica}")
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.caught_up_at = float("-inf")  # when the book was last known to stand at the head
+        self.reachable = False
+        self.problem: str | None = None  # why this replica must not campaign, whatever else holds
+        self.epoch = 0  # the highest epoch seen
+        self.holder: str | None = None
+        self.beat = -1
+        self.beat_seen_at = float("-inf")  # when a fresh proof of the leader was first read (R12)
+        self.digest_differs: str | None = None
+
+    def start(self) -> None:
+        """Begin to tail, once more after a term too."""
+        self.connection.rename(f"adapter-tail:{self._replica}")
+        self.reachable = False
+        self._tasks = [
+            asyncio.create_task(self._tail_for_ever(), name="tail"),
+            asyncio.create_task(self._listen_for_ever(), name="listen"),
+        ]
+
+    async def stop(self) -> None:
+        """Stand still; the connection stays open for the claim."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._listener.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether it tails now."""
+        return bool(self._tasks)
+
+    async def close(self) -> None:
+        """Stop and give the connections back."""
+        await self.stop()
+        await self.connection.close()
+
+    def lag(self, now: float) -> float:
+        """Seconds since the book was last known to stand at the head of the log."""
+        return now - self.caught_up_at
+
+    # ---- reading
+
+    async def catch_up(self) -> Row:
+        """Read to the head on this connection, now. Returns the pulse (epoch, proof, head).
+
+        Raises StoreError, or what the fold raises for an event that cannot be folded.
+        """
+        while True:
+            started = self._clock()
+            [pulse] = await self.connection.run("pulse")
+            self._see(pulse, started)
+            if pulse["head"] <= self._book.seq:
+                if pulse["head"] < self._book.seq:
+                    self.problem = _rows_lost(pulse["head"], self._book.seq)
+                else:
+                    self.caught_up_at = started
+                return pulse
+            await self._read()
+
+    async def _read(self) -> None:
+        while True:
+            rows = await self.connection.run("events_after", {"after": self._book.seq, "limit": _BATCH})
+            for row in rows:
+                self._book.apply(event_of(row))
+            if len(rows) < _BATCH:
+                return
+
+    def _see(self, pulse: Row, now: float) -> None:
+        self.reachable = True
+        self.epoch, self.holder = max(self.epoch, pulse["epoch"]), pulse["name"]
+        if pulse["beat"] != self.beat:
+            self.beat, self.beat_seen_at = pulse["beat"], now
+        ours = self._book.digest_at(pulse["proof_seq"])
+        if ours is not None and pulse["proof_seq"] > 0 and f"{ours:016x}" != pulse["digest"]:
+            self.digest_differs = (
+                f"at event {pulse['proof_seq']} this book's digest is {ours:016x}, the leader's {pulse['digest']}"
+            )
+
+    # ---- the tasks
+
+    async def _tail_for_ever(self) -> None:
+        while True:
+            try:
+                if not self.connection.is_open:
+                    await self.connection.open()
+                await self.catch_up()
+            except StoreError as error:
+                if self.reachable:
+                    logger.warning("PostgreSQL is away: {}", error)
+                self.reachable = False
+            except (UnknownKind, Hole, IllegalTransition, ValueError, KeyError) as error:
+                if self.problem is None:
+                    logger.error("the log cannot be folded: {}", error)
+                self.problem = str(error)
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), PULSE_EVERY)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listener.open()
+                async for _ in self._listener.notifications("ledger"):
+                    self._wake.set()
+            except StoreError:
+                await asyncio.sleep(PULSE_EVERY)  # the tail reads by itself meanwhile
+
+
+def _rows_lost(head: int, seen: int) -> str:
+    return f"the database ends at event {head}, this replica has seen {seen}: it went back in time (R18)"
+
+
+def event_of(row: Row) -> Event:
+    """A row of the log as an event."""
+    return Event(
+        seq=row["seq"],
+        epoch=row["epoch"],
+        kind=row["event_type"],
+        payload=row["payload"],
+        at=row["timestamp"].astimezone(UTC),
+        order_id=row["order_id"],
+        subject=row["user_id"],
+        correlation_id=row["correlation_id"],
+        event_id=str(row["event_id"]),
+    )

@@ -1,0 +1,274 @@
+"""From a free leader key to an open gate, one function per phase. Each returns the event for the role machine.
+
+campaign  the lease is won                         (liveness)
+claim     a higher epoch, the log read to its head  (fence 2; orders are accepted from here on)
+connect   the gateway admits us                     (fence 3; every earlier session is dead)
+reconcile ledger and broker agree, or doubt is parked
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from loguru import logger
+
+from engine import failpoint
+from engine.book import Book
+from engine.broker import Admitted, Broker, InUse, RequestFailed
+from engine.clock import Clock, boottime, utcnow
+from engine.commit import Committer, Outcome
+from engine.events import Draft, Kind
+from engine.inbound import Inbound
+from engine.permit import Permit
+from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
+from engine.submit import Desk
+from ha.fence import FenceAgent
+from ha.lease import Grant, Held, LeaderRecord, LeasePort
+from ha.role import On
+from ha.tail import Tail
+from ha.term import Phases, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Bounds of a takeover, in seconds."""
+
+    claim_deadline: float = 5.0
+    proof_every: float = 0.25
+    request_timeout: float = 4.0
+    lag_limit: float = 1.0
+
+
+class TermOver(Exception):
+    """This term cannot go on; the text is the reason. The shell steps down."""
+
+
+class Takeover:
+    """The phases. Holds what a term consists of while there is one: `term` and `committer`."""
+
+    def __init__(
+        self,
+        book: Book,
+        permit: Permit,
+        desk: Desk,
+        inbound: Inbound,
+        broker: Broker,
+        lease: LeasePort,
+        tail: Tail,
+        agent: FenceAgent,
+        me: LeaderRecord,
+        client_id: int,
+        rules: Rules,
+        *,
+        on_fenced: Callable[[str], None],
+        clock: Clock = boottime,
+    ) -> None:
+        self._book, self._permit, self._desk, self._inbound = book, permit, desk, inbound
+        self._broker, self._lease, self._tail, self._agent = broker, lease, tail, agent
+        self._me, self._client_id, self._rules = me, client_id, rules
+        self._on_fenced, self._clock = on_fenced, clock
+        self.term: Term | None = None
+        self.committer: Committer | None = None
+        self.phases = Phases()
+        self._epoch_before = 0
+        self._grant: Grant | None = None
+
+    # ---- campaign
+
+    async def campaign(self, phases: Phases) -> On:
+        """Win the lease, having read the epoch first (R31)."""
+        self.phases = phases
+        try:
+            pulse = await self._tail.catch_up()
+        except StoreError as error:
+            logger.warning("not campaigning: {}", error)
+            return On.LOST
+        if self._tail.problem is not None:
+            logger.error("not campaigning: {}", self._tail.problem)
+            return On.LOST
+        self._epoch_before = pulse["epoch"]
+        answer = await self._lease.campaign(self._me)
+        if not isinstance(answer, Grant):
+            return On.LOST
+        self._grant = answer
+        phases.won = self._clock()
+        failpoint.hit("takeover.won")
+        return On.WON
+
+    # ---- claim
+
+    async def claim(self) -> On:
+        """Claim the next epoch on the tailing connection, read to the head there, prove the fence. Raises TermOver."""
+        await self._tail.stop()
+        deadline = self._clock() + self._rules.claim_deadline
+        self._check_lease("before the claim")
+        started = self._clock()
+        epoch = await self._claimed(deadline)
+        self._check_lease("after the claim")
+        failpoint.hit("takeover.claimed")
+        try:
+            await self._tail.catch_up()  # R21: to the head, on the claiming connection
+            [fence] = await self._tail.connection.run("fence_holds", {"other": self._epoch_before})
+        except StoreError as error:
+            raise TermOver(f"the database went away while claiming: {error}") from error
+        if self._tail.problem is not None or self._tail.digest_differs is not None:
+            raise TermOver(self._tail.problem or self._tail.digest_differs or "")
+        if not fence["holds"]:
+            raise TermOver("a write under another epoch was not refused: the database's fence is gone (R10)")
+        await self._begin(epoch, started)
+        return On.CLAIMED
+
+    async def _claimed(self, deadline: float) -> int:
+        term = {
+            "kind": self.phases.kind, "reason": self.phases.reason, "from_name": self.phases.from_name, "to_name": self._me.name,
+            "instance": self._me.instance, "url": self._me.url, "version": self._me.version,
+            "etcd_cluster_id": self._grant.cluster_id if self._grant else None,
+        }  # fmt: skip
+        parameters = {"expected": self._epoch_before, "at_least": self._epoch_before, "term": json.dumps(term)}
+        while True:
+            try:
+                [row] = await self._tail.connection.run("claim", parameters)
+                return int(row["epoch"])
+            except Refused as refused:
+                if refused.sqlstate != LOCK_TIMEOUT:
+                    raise TermOver(f"the claim was refused: {refused}") from refused
+                if self._clock() > deadline:
+                    raise TermOver("the claim waited too long for transactions in flight") from refused
+                await self._end_older_writers()
+            except Unknown as error:
+                raise TermOver(f"the claim's answer was lost: {error}") from error
+
+    async def _end_older_writers(self) -> None:
+        """R11: a frozen leader's transaction does not hold the claim up for ever."""
+        try:
+            await self._tail.connection.run("end_older_writers", {"epoch": self._epoch_before})
+        except StoreError as error:
+            raise TermOver(f"older writers could not be ended: {error}") from error
+
+    def _check_lease(self, when: str) -> None:
+        if self._lease.trust_left(self._clock()) <= 0:
+            raise TermOver(f"the lease could not be trusted {when} (R31)")
+
+    async def _begin(self, epoch: int, proven_at: float) -> None:
+        """The term begins: a committer on the claiming connection, and orders are accepted."""
+        self.committer = Committer(
+            self._tail.connection,
+            self._me.name,
+            self._me.instance,
+            epoch,
+            self._book,
+            on_fenced=self._on_fenced,
+            on_proof=lambda started: self._permit.prove(epoch, started),
+            proof_every=self._rules.proof_every,
+            clock=self._clock,
+        )
+        try:
+            await self.committer.open()
+        except StoreError as error:
+            raise TermOver(f"the database went away after the claim: {error}") from error
+        self.phases.claimed = self._clock()
+        self.term = Term(self._me.name, epoch, self.phases)
+        self._permit.grant(epoch, proven_at)
+        self._desk.begin(self.committer)
+        self._inbound.begin(self.committer, self._client_id)
+
+    # ---- connect
+
+    async def connect(self) -> On:
+        """Take the broker session under the shared clientId, however long it takes. Raises TermOver when fenced."""
+        committer = self._present()
+        pause = 0.1
+        while True:
+            await self._prove(committer)  # R13: a commit under my epoch before every attempt
+            if not isinstance(await self._lease.verify(), Held):
+                # Unknown entitles to go on with the session one has, not to open one (R13)
+                await asyncio.sleep(pause)
+                self._check_lease("before connecting")
+                continue
+            started = self._clock()
+            answer = await self._broker.connect(self._rules.request_timeout)
+            if isinstance(answer, Admitted) and await self._alive():
+                self.phases.admitted = self._clock()
+                failpoint.hit("takeover.admitted")
+                return await self._opened(committer, answer)
+            if isinstance(answer, InUse):
+                await self._prove(committer)  # and before every use of the agent
+                await self._agent.drop_old_session()
+                self.phases.fence += self._clock() - started
+                continue
+            logger.warning(
+                "no broker session: {}", getattr(answer, "reason", "admitted, but no answer to a round trip")
+            )
+            self._broker.abort()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 2.0)
+
+    async def _prove(self, committer: Committer) -> None:
+        try:
+            await committer.prove_now()
+        except Refused as refused:
+            raise TermOver(f"fenced: {refused}") from refused
+        except Unknown:
+            await asyncio.sleep(0.1)  # the database is away: no attempt without a proof
+            await self._prove(committer)
+
+    async def _alive(self) -> bool:
+        """A gateway can finish the handshake and be mute: a round trip is the only proof of life."""
+        try:
+            await self._broker.current_time(self._rules.request_timeout)
+        except RequestFailed:
+            return False
+        return True
+
+    async def _opened(self, committer: Committer, admitted: Admitted) -> On:
+        number = self._book.session + 1
+        draft = Draft(Kind.SESSION_OPENED, {"session": number, "next_valid_id": admitted.next_valid_id}, utcnow())
+        outcome, _, why = await committer.commit([draft])
+        if outcome is not Outcome.COMMITTED:
+            raise TermOver(f"the new session could not be written down: {why}")
+        self._permit.session = number
+        self._permit.shut["reconciling"] = "The ledger and the broker are being reconciled."
+        self._desk.session_opened(admitted.next_valid_id)
+        if not self._desk.account and admitted.accounts:
+            self._desk.account = admitted.accounts[0]
+        return On.ADMITTED
+
+    def _present(self) -> Committer:
+        if self.committer is None:
+            raise TermOver("there is no term")
+        return self.committer
+
+    # ---- the end
+
+    def shut(self) -> None:
+        """Close the gate and abort the session: synchronous, the first thing whenever a term ends."""
+        self._permit.revoke()
+        self._desk.end()
+        self._inbound.end()
+        if self.committer is not None:
+            self.committer.stop()
+        failpoint.hit("stepdown.gate_shut")
+        self._broker.abort()
+
+    async def give_back(self) -> None:
+        """Close the committer's connection and release the lease."""
+        committer, self.committer, self.term = self.committer, None, None
+        if committer is not None:
+            await committer.close()
+        await self._lease.release()
+
+    async def note_phases(self, more: dict[str, Any]) -> None:
+        """Write what is known of the takeover's cost into its history row; a failure costs the figure, nothing else."""
+        if self.term is None:
+            return
+        try:
+            await self._tail.connection.run(
+                "note_phases", {"epoch": self.term.epoch, "phases": json.dumps(more)}, deadline=2.0
+            )
+        except StoreError as error:
+            logger.warning("the phases of epoch {} were not noted: {}", self.term.epoch, error)

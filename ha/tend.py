@@ -1,0 +1,159 @@
+"""What a leader tends to during a term: the queue behind the gate, unanswered orders (R5), and reconciliation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from engine.broker import Broker
+from engine.clock import Clock, boottime
+from engine.permit import Permit
+from engine.submit import Desk
+from ha.role import On
+from ha.takeover import Takeover, TermOver
+from reconcile.run import Reconciler, Result
+
+TICK = 0.02
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TendRules:
+    """Seconds."""
+
+    ack_timeout: float = 2.0
+    ack_deadline: float = 5.0
+    reconcile_deadline: float = 5.0
+    reconcile_every: float = 30.0
+
+
+class Tender:
+    """Runs from the claim to the end of the term. `session_lost(reason)` tells the node that we dropped our own session."""
+
+    def __init__(
+        self,
+        takeover: Takeover,
+        session_lost: Callable[[str], None],
+        *,
+        permit: Permit,
+        desk: Desk,
+        broker: Broker,
+        reconciler: Reconciler,
+        rules: TendRules,
+        clock: Clock = boottime,
+    ) -> None:
+        self._takeover, self._session_lost = takeover, session_lost
+        self._permit, self._desk, self._broker = permit, desk, broker
+        self._reconciler, self._rules, self._clock = reconciler, rules, clock
+        self._doubts: dict[str, None] = {}
+        self._link_back = False
+        self._reconciled_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.last: Result | None = None
+
+    def begin(self) -> None:
+        """The term begins."""
+        self._doubts.clear()
+        self._tasks = [
+            asyncio.create_task(self._tend_for_ever(), name="tend"),
+            asyncio.create_task(self._reconcile_for_ever(), name="reconcile in the background"),
+        ]
+
+    def end(self) -> None:
+        """The term is over."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+    def doubt(self, reason: str) -> None:
+        """Ask for a reconciliation soon."""
+        if reason not in self._doubts:
+            logger.warning("reconciling soon: {}", reason)
+        self._doubts[reason] = None
+
+    def link_restored(self) -> None:
+        """1101 or 1102: the gate opens after a reconciliation, not before (R6)."""
+        self._link_back = True
+        self.doubt("the gateway's link to IB is back")
+
+    # ---- reconciliation
+
+    async def reconcile_session(self) -> On | None:
+        """The one after each admission, with the gate shut. Raises TermOver when the term cannot go on."""
+        result = await self._reconcile()
+        for _ in range(_ATTEMPTS - 1):
+            if result.verdict == "unknown":  # the state moved on under each repair
+                result = await self._reconcile()
+        if result.verdict == "session_lost":
+            self._session_lost("the session ended while reconciling")
+            return None
+        if not result.gate_may_open:
+            raise TermOver(f"reconciliation could not be written: {result.why}")
+        self._permit.shut.pop("reconciling", None)
+        self._permit.shut.pop("link", None)
+        self._desk.work_queue()
+        return On.AGREED
+
+    async def _reconcile(self) -> Result:
+        committer, session = self._takeover.committer, self._permit.session
+        if committer is None or session is None:
+            raise TermOver("there is no session to reconcile with")
+        self._doubts.clear()
+        result = await self._reconciler.reconcile(committer, session, deadline=self._rules.reconcile_deadline)
+        self.last, self._reconciled_at = result, self._clock()
+        self._takeover.phases.repaired += result.repaired
+        self._takeover.phases.held += result.held
+        return result
+
+    async def _reconcile_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            due = self._clock() - self._reconciled_at > self._rules.reconcile_every
+            if self._permit.session is None or "reconciling" in self._permit.shut or not (self._doubts or due):
+                continue
+            link_was_back, self._link_back = self._link_back, False
+            try:
+                result = await self._reconcile()
+            except TermOver:
+                continue
+            if result.verdict == "session_lost":
+                self._session_lost("the session ended while reconciling")
+            elif link_was_back and result.gate_may_open:
+                self._permit.shut.pop("link", None)
+
+    # ---- the queue, and orders that nobody answers
+
+    async def _tend_for_ever(self) -> None:
+        while True:
+            self._desk.work_queue()
+            self._desk.cancels_to_write()
+            self._watch_answers()
+            await self._note_first_order()
+            await asyncio.sleep(TICK)
+
+    def _watch_answers(self) -> None:
+        """R5: the gate is shut while the oldest order is unanswered for too long, or bytes wait in the transport."""
+        shut = self._permit.shut
+        if self._broker.unsent_bytes:
+            shut["backlog"] = "The gateway does not read: bytes wait in the transport's buffer."
+        else:
+            shut.pop("backlog", None)
+        waiting = self._desk.unacknowledged
+        age = self._clock() - min(waiting.values()) if waiting else 0.0
+        if age > self._rules.ack_deadline:
+            self._broker.abort()  # our own session: what it may have delivered is judged as a dead one's
+            self._session_lost(f"an order was not acknowledged for {age:.1f} s")
+        elif age > self._rules.ack_timeout:
+            shut["stalled"] = f"An order was not acknowledged for {self._rules.ack_timeout:g} s."
+            self.doubt("an order is not acknowledged")
+        else:
+            shut.pop("stalled", None)
+
+    async def _note_first_order(self) -> None:
+        term, first = self._takeover.term, self._desk.first_write_at
+        if term is not None and term.noted and not term.first_order_noted and first is not None:
+            term.first_order_noted = True
+            await self._takeover.note_phases({"first_order_ms": round(max(0.0, first - term.phases.leading) * 1000, 3)})

@@ -1,0 +1,136 @@
+"""Append-only files of JSON lines: the journal, and spools for what has left memory.
+
+Lines are gathered and written by `flush`, with one write; the caller flushes before it tells anybody what they say. A
+write that a kill cut short leaves half a last line, which the next start cuts off: nobody was told of it.
+"""
+
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ibsim.records import Record, moment
+
+_STRIDE = 64
+"""Every so many lines the file position is remembered."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class Spool:
+    """JSON lines on disk, numbered from 1. Without a path, an unnamed file that ends with the process."""
+
+    def __init__(self, path: Path | None = None, fsync: bool = False) -> None:
+        if path is None:
+            self._file = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 -- open as long as it is used
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 -- open as long as the gateway runs
+        self._fsync = fsync
+        self._marks = array("Q", [0])
+        self._pending: list[bytes] = []
+        self._size = 0
+        self.count = 0
+        self._recover()
+
+    def _recover(self) -> None:
+        self._file.seek(0)
+        with open(self._file.fileno(), "rb", closefd=False) as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self._counted(len(line))
+        self._file.truncate(self._size)
+
+    def _counted(self, length: int) -> None:
+        self.count += 1
+        self._size += length
+        if self.count % _STRIDE == 0:
+            self._marks.append(self._size)
+
+    def append(self, record: Record) -> None:
+        """Adds one line, written at the next flush."""
+        line = _encode(record).encode() + b"\n"
+        self._pending.append(line)
+        self._counted(len(line))
+
+    def flush(self) -> None:
+        """Writes what was appended. Raises OSError if the disk refuses."""
+        if not self._pending:
+            return
+        data = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        while data:
+            data = data[self._file.write(data) :]
+        if self._fsync:
+            os.fsync(self._file.fileno())
+
+    def lines(self, after: int = 0) -> Iterator[bytes]:
+        """The lines numbered above `after`, without their newline, as they were when called for."""
+        self.flush()
+        after = max(after, 0)
+        if after >= self.count:
+            return
+        mark, skip = divmod(after, _STRIDE)
+        at, left = self._marks[mark], self.count - after
+        rest = b""
+        while left > 0:
+            chunk = os.pread(self._file.fileno(), 1 << 20, at)
+            if not chunk:
+                raise OSError("the file is shorter than what was written to it")
+            at += len(chunk)
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                if skip:
+                    skip -= 1
+                elif left > 0:
+                    left -= 1
+                    yield line
+
+    def records(self, after: int = 0) -> Iterator[Record]:
+        """The same, decoded."""
+        for line in self.lines(after):
+            yield json.loads(line)
+
+    def close(self) -> None:
+        """Writes what is pending and closes the file."""
+        self.flush()
+        self._file.close()
+
+
+class Journal:
+    """What reached the broker, in order; `seq` is the line's number."""
+
+    def __init__(self, path: Path | None, fsync: bool) -> None:
+        self._spool = Spool(path, fsync)
+
+    @property
+    def seq(self) -> int:
+        """The number of the last entry."""
+        return self._spool.count
+
+    def add(self, at: float, kind: str, **fields: Any) -> Record:
+        """Appends one entry; fields that are None are left out. Returns it."""
+        entry = {"seq": self.seq + 1, "at": moment(at), "kind": kind}
+        entry.update((key, value) for key, value in fields.items() if value is not None)
+        self._spool.append(entry)
+        return entry
+
+    def flush(self) -> None:
+        """Makes the entries readable by anyone and safe against a kill of this process."""
+        self._spool.flush()
+
+    def lines(self, after: int = 0) -> Iterator[bytes]:
+        """The entries above `after` as JSON."""
+        return self._spool.lines(after)
+
+    def entries(self, after: int = 0) -> Iterator[Record]:
+        """The entries above `after`."""
+        return self._spool.records(after)
+
+    def close(self) -> None:
+        """Writes what is pending and closes the file."""
+        self._spool.close()

@@ -1,0 +1,243 @@
+"""The one table of messages: what clients send (by message id) and what the gateway answers (by name). Pure.
+
+Names are those of the API's own methods and callbacks. `version` is the message's own version field, a relic that the
+text protocol still carries where the table shows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ibsim.layout import Layout, LayoutError, Repeat, layout, read, write
+from ibsim.order_layout import COMPLETED_ORDER, CONTRACT, OPEN_ORDER, PLACE_ORDER, PLACE_ORDER_170, SHORT_CONTRACT
+from ibsim.wire import WireError, fields_of, integer, message
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One decoded request: its API name and its fields as strings."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+REQUESTS: dict[int, tuple[str, Layout]] = {
+    3: ("placeOrder", PLACE_ORDER),
+    4: ("cancelOrder", layout("version orderId manualCancelOrderTime@169")),
+    5: ("reqOpenOrders", layout("version")),
+    6: ("reqAccountUpdates", layout("version subscribe account")),
+    7: ("reqExecutions", layout("version reqId clientId account time symbol secType exchange side")),
+    8: ("reqIds", layout("version numIds")),
+    9: (
+        "reqContractDetails",
+        layout("version reqId", CONTRACT, "includeExpired secIdType secId issuerId@176"),
+    ),
+    14: ("setServerLogLevel", layout("version logLevel")),
+    15: ("reqAutoOpenOrders", layout("version autoBind")),
+    16: ("reqAllOpenOrders", layout("version")),
+    17: ("reqManagedAccts", layout("version")),
+    49: ("reqCurrentTime", layout("version")),
+    58: ("reqGlobalCancel", layout("version")),
+    59: ("reqMarketDataType", layout("version marketDataType")),
+    61: ("reqPositions", layout("version")),
+    62: ("reqAccountSummary", layout("version reqId group tags")),
+    63: ("cancelAccountSummary", layout("version reqId")),
+    64: ("cancelPositions", layout("version")),
+    71: ("startApi", layout("version clientId optionalCapabilities")),
+    74: ("reqPositionsMulti", layout("version reqId account modelCode")),
+    75: ("cancelPositionsMulti", layout("version reqId")),
+    76: ("reqAccountUpdatesMulti", layout("version reqId account modelCode ledgerAndNLV")),
+    77: ("cancelAccountUpdatesMulti", layout("version reqId")),
+    81: ("reqMatchingSymbols", layout("reqId pattern")),
+    99: ("reqCompletedOrders", layout("apiOnly")),
+}
+
+UNSERVED: dict[int, tuple[str, int | None]] = {
+    1: ("reqMktData", 2),
+    2: ("cancelMktData", 2),
+    10: ("reqMktDepth", 2),
+    11: ("cancelMktDepth", 2),
+    12: ("reqNewsBulletins", None),
+    13: ("cancelNewsBulletins", None),
+    18: ("requestFA", None),
+    19: ("replaceFA", None),
+    20: ("reqHistoricalData", 1),
+    21: ("exerciseOptions", 2),
+    22: ("reqScannerSubscription", 1),
+    23: ("cancelScannerSubscription", 2),
+    24: ("reqScannerParameters", None),
+    25: ("cancelHistoricalData", 2),
+    50: ("reqRealTimeBars", 2),
+    51: ("cancelRealTimeBars", 2),
+    52: ("reqFundamentalData", 2),
+    53: ("cancelFundamentalData", 2),
+    54: ("calculateImpliedVolatility", 2),
+    55: ("calculateOptionPrice", 2),
+    56: ("cancelCalculateImpliedVolatility", 2),
+    57: ("cancelCalculateOptionPrice", 2),
+    65: ("verifyRequest", None),
+    66: ("verifyMessage", None),
+    67: ("queryDisplayGroups", 2),
+    68: ("subscribeToGroupEvents", 2),
+    69: ("updateDisplayGroup", 2),
+    70: ("unsubscribeFromGroupEvents", 2),
+    72: ("verifyAndAuthRequest", None),
+    73: ("verifyAndAuthMessage", None),
+    78: ("reqSecDefOptParams", 1),
+    79: ("reqSoftDollarTiers", 1),
+    80: ("reqFamilyCodes", None),
+    82: ("reqMktDepthExchanges", None),
+    83: ("reqSmartComponents", 1),
+    84: ("reqNewsArticle", 1),
+    85: ("reqNewsProviders", None),
+    86: ("reqHistoricalNews", 1),
+    87: ("reqHeadTimeStamp", 1),
+    88: ("reqHistogramData", 1),
+    89: ("cancelHistogramData", 1),
+    90: ("cancelHeadTimeStamp", 1),
+    91: ("reqMarketRule", None),
+    92: ("reqPnL", 1),
+    93: ("cancelPnL", 1),
+    94: ("reqPnLSingle", 1),
+    95: ("cancelPnLSingle", 1),
+    96: ("reqHistoricalTicks", 1),
+    97: ("reqTickByTickData", 1),
+    98: ("cancelTickByTickData", 1),
+    100: ("reqWshMetaData", 1),
+    101: ("cancelWshMetaData", 1),
+    102: ("reqWshEventData", 1),
+    103: ("cancelWshEventData", 1),
+    104: ("reqUserInfo", 1),
+}
+"""Requests that are known and not served: name, and where their request id stands."""
+
+ANSWERS: dict[str, tuple[int, Layout]] = {
+    "orderStatus": (
+        3,
+        layout(
+            "orderId status filled remaining avgFillPrice=0 permId parentId=0 lastFillPrice=0 clientId whyHeld"
+            " mktCapPrice=0"
+        ),
+    ),
+    "error": (4, layout("version=2 id=-1 code text advancedOrderReject@166")),
+    "openOrder": (5, OPEN_ORDER),
+    "updateAccountValue": (6, layout("version=2 key value currency account")),
+    "updatePortfolio": (
+        7,
+        layout(
+            "version=8 conId=0 symbol secType lastTradeDateOrContractMonth strike=0 right=0 multiplier primaryExchange"
+            " currency localSymbol tradingClass position marketPrice marketValue averageCost unrealizedPNL realizedPNL"
+            " account"
+        ),
+    ),
+    "updateAccountTime": (8, layout("version=1 time")),
+    "nextValidId": (9, layout("version=1 orderId")),
+    "contractDetails": (
+        10,
+        layout(
+            "version=8@<164 reqId symbol secType lastTradeDateOrContractMonth strike=0 right exchange currency"
+            " localSymbol marketName tradingClass conId minTick mdSizeMultiplier=100@<164 multiplier orderTypes"
+            " validExchanges priceMagnifier=1 underConId=0 longName primaryExchange contractMonth industry category"
+            " subcategory timeZoneId tradingHours liquidHours evRule evMultiplier",
+            Repeat("secIdList", ("tag value",)),
+            "aggGroup=1 underSymbol underSecType marketRuleIds realExpirationDate stockType"
+            " sizeMinTick=1@163-163 minSize=0.0001@164 sizeIncrement=0.0001@164 suggestedSizeIncrement=100@164",
+        ),
+    ),
+    "execDetails": (
+        11,
+        layout(
+            "reqId=-1 orderId",
+            SHORT_CONTRACT,
+            "execId time account executionExchange side shares price permId clientId liquidation=0 cumQty avgPrice"
+            " orderRef evRule evMultiplier modelCode lastLiquidity=2 pendingPriceRevision=0@178",
+        ),
+    ),
+    "managedAccounts": (15, layout("version=1 accounts")),
+    "currentTime": (49, layout("version=1 time")),
+    "contractDetailsEnd": (52, layout("version=1 reqId")),
+    "openOrderEnd": (53, layout("version=1")),
+    "accountDownloadEnd": (54, layout("version=1 account")),
+    "execDetailsEnd": (55, layout("version=1 reqId")),
+    "commissionReport": (
+        59,
+        layout(
+            "version=1 execId commission currency=USD realizedPNL=1.7976931348623157E308"
+            " yield=1.7976931348623157E308 yieldRedemptionDate"
+        ),
+    ),
+    "position": (61, layout("version=3 account", SHORT_CONTRACT, "position avgCost")),
+    "positionEnd": (62, layout("version=1")),
+    "accountSummary": (63, layout("version=1 reqId account tag value currency")),
+    "accountSummaryEnd": (64, layout("version=1 reqId")),
+    "positionMulti": (71, layout("version=1 reqId account", SHORT_CONTRACT, "position avgCost modelCode")),
+    "positionMultiEnd": (72, layout("version=1 reqId")),
+    "accountUpdateMulti": (73, layout("version=1 reqId account modelCode key value currency")),
+    "accountUpdateMultiEnd": (74, layout("version=1 reqId")),
+    "symbolSamples": (
+        79,
+        layout(
+            "reqId",
+            Repeat(
+                "contracts",
+                (
+                    "conId symbol secType primaryExchange currency",
+                    Repeat("derivativeSecTypes", ("type",)),
+                    "description@176 issuerId@176",
+                ),
+            ),
+        ),
+    ),
+    "completedOrder": (101, COMPLETED_ORDER),
+    "completedOrdersEnd": (102, layout("")),
+}
+
+
+def decode(payload: bytes, version: int) -> Request:
+    """The request in a frame's payload.
+
+    A request that the table knows and the gateway does not serve comes back under its name with `unserved` = "1" and,
+    where it carries one, its `reqId`. Raises WireError on anything that is no request of the protocol.
+    """
+    fields = fields_of(payload)
+    number = integer(fields[0] if fields else "")
+    if number in UNSERVED:
+        name, at = UNSERVED[number]
+        served = fields[at] if at is not None and at < len(fields) else "-1"
+        return Request(name, {"unserved": "1", "reqId": str(integer(served))})
+    if number not in REQUESTS:
+        raise WireError(f"message id {number} is none of the protocol's")
+    name, described = REQUESTS[number]
+    if described is PLACE_ORDER and version >= 170:
+        described = PLACE_ORDER_170
+    try:
+        return Request(name, read(described, version, fields[1:]))
+    except LayoutError as error:
+        raise WireError(f"{name}: {error}") from None
+
+
+def encode(name: str, version: int, values: Mapping[str, Any]) -> bytes:
+    """One framed answer. Raises KeyError for a name that the table lacks."""
+    number, described = ANSWERS[name]
+    return message([str(number), *write(described, version, values)])
+
+
+def encode_request(name: str, version: int, values: Mapping[str, Any]) -> bytes:
+    """One framed request, as a client would send it: for tests and for the conformance client."""
+    for number, (known, described) in REQUESTS.items():
+        if known == name:
+            layout_ = PLACE_ORDER_170 if described is PLACE_ORDER and version >= 170 else described
+            return message([str(number), *write(layout_, version, values)])
+    raise KeyError(name)
+
+
+def decode_answer(fields: Sequence[str], version: int) -> Request:
+    """An answer's name and fields. Raises WireError if the table does not know it."""
+    number = integer(fields[0] if fields else "")
+    for name, (known, described) in ANSWERS.items():
+        if known == number:
+            try:
+                return Request(name, read(described, version, fields[1:]))
+            except LayoutError as error:
+                raise WireError(f"{name}: {error}") from None
+    raise WireError(f"answer id {number} is not in the table")

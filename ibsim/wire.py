@@ -1,0 +1,115 @@
+"""Frames, the handshake, and the way numbers look on the TWS socket. Pure; nothing here knows an order.
+
+A frame is a 4-byte big-endian length and that many bytes of fields, each ended by a NUL. The first bytes of a connection
+are `API` NUL and one frame `v157..178` (or one number), which chooses the server version.
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from decimal import Decimal
+
+MIN_SERVER_VERSION = 157
+MAX_SERVER_VERSION = 178
+MAX_FRAME = 1 << 20
+"""The longest frame that a client may send, in bytes. The longest real request is a few kilobytes."""
+
+PREAMBLE = b"API\0"
+_HANDSHAKE = re.compile(rb"v(\d{1,6})(?:\.\.(\d{1,6}))?(?: .*)?", re.DOTALL)
+
+
+class WireError(ValueError):
+    """The bytes are not the protocol. The message says what is wrong, without the bytes themselves."""
+
+
+class Frames:
+    """Cuts a stream of bytes into the payloads of frames; holds at most one unfinished frame."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The payloads completed by `data`, in order. Raises WireError on a length above MAX_FRAME."""
+        buffer = self._data
+        buffer += data
+        payloads: list[bytes] = []
+        at, size = 0, len(buffer)
+        while size - at >= 4:
+            length = int.from_bytes(buffer[at : at + 4], "big")
+            if length > MAX_FRAME:
+                raise WireError(f"a frame of {length} bytes, more than {MAX_FRAME}")
+            if size - at - 4 < length:
+                break
+            payloads.append(bytes(buffer[at + 4 : at + 4 + length]))
+            at += 4 + length
+        del buffer[:at]
+        return payloads
+
+
+def frame(payload: bytes) -> bytes:
+    """The payload with its length before it."""
+    return struct.pack(">I", len(payload)) + payload
+
+
+def message(fields: Iterable[str]) -> bytes:
+    """One framed message of these fields; none may contain a NUL."""
+    text = "\0".join(fields)
+    return frame(text.encode(errors="replace") + b"\0")
+
+
+def fields_of(payload: bytes) -> list[str]:
+    """The fields of a payload. Raises WireError if the last one is not ended by a NUL, or on bytes that are not UTF-8."""
+    if not payload.endswith(b"\0"):
+        raise WireError("a message whose last field is not ended")
+    try:
+        fields = payload.decode().split("\0")
+    except UnicodeDecodeError:
+        raise WireError("a message that is not UTF-8") from None
+    fields.pop()
+    return fields
+
+
+def negotiate(payload: bytes) -> int:
+    """The server version for a client's `v157..178`: the highest that both speak. Raises WireError if there is none."""
+    match = _HANDSHAKE.fullmatch(payload)
+    if match is None:
+        raise WireError("the handshake does not name a range of versions")
+    low = int(match[1])
+    high = int(match[2] or match[1])
+    version = min(high, MAX_SERVER_VERSION)
+    if version < max(low, MIN_SERVER_VERSION):
+        raise WireError(f"client versions {low} to {high}, served are {MIN_SERVER_VERSION} to {MAX_SERVER_VERSION}")
+    return version
+
+
+def number(text: str) -> Decimal | None:
+    """A price or quantity from the wire; None when it is empty or one of the values that mean "unset".
+
+    Raises WireError if it is not a number.
+    """
+    if not text:
+        return None
+    try:
+        value = Decimal(text)
+    except ArithmeticError:
+        raise WireError("a number was expected") from None
+    if not value.is_finite():
+        raise WireError("a finite number was expected")
+    return None if value >= Decimal("1.7976931348623157E308") else value
+
+
+def integer(text: str) -> int:
+    """An id or a count from the wire, empty = 0. Raises WireError if it is not a 64-bit integer."""
+    try:
+        value = int(text or "0")
+    except ValueError:
+        raise WireError("an integer was expected") from None
+    if not -(1 << 63) <= value < 1 << 63:
+        raise WireError("an integer of 64 bits was expected")
+    return value
+
+
+def plain(value: Decimal) -> str:
+    """A decimal without exponent and without trailing zeros: `10`, `190.5`."""
+    text = format(value, "f")
+    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text

@@ -1,0 +1,1 @@
+"""Making two ledgers agree: the broker's and ours."""

@@ -1,0 +1,276 @@
+"""The events that carry out a verdict of the table. Pure; each payload has the shape that the fold of `engine.book` reads."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from engine.book import Book
+from engine.broker import OpenOrder
+from engine.events import Draft, Kind
+from engine.inbound import execution_draft
+from engine.order import Order
+from reconcile.diff import (
+    BreakOutlived,
+    Evidence,
+    ExecutionDiffers,
+    FillsMissing,
+    OrderDiffers,
+    StrangerSeen,
+    TwinSeen,
+)
+from reconcile.positions import AGREES_AGAIN, PositionDiffers
+from reconcile.snapshot import Identity, Snapshot
+
+Figures = dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a row may look at beside the difference itself.
+
+    `lacks`: ids that make the snapshot prove no absence (R23). `never_traded`: the ledger has never licensed an order and the
+    broker shows none under our tag.
+    """
+
+    book: Book
+    snapshot: Snapshot
+    me: Identity
+    now: datetime
+    lacks: tuple[str, ...]
+    never_traded: bool
+
+    @property
+    def proves_absence(self) -> bool:
+        """Whether what this snapshot does not show is not there (G6)."""
+        return self.snapshot.complete and not self.lacks
+
+    @property
+    def completeness(self) -> str:
+        """What to tell a person of the snapshot's worth."""
+        wants = [*self.snapshot.missing, *(f"order {oid}" for oid in self.lacks)]
+        return f"incomplete snapshot: {', '.join(wants)}" if wants else "complete snapshot"
+
+
+def nothing(_difference: object, _view: View) -> list[Draft]:
+    """For rows that write nothing."""
+    return []
+
+
+# ---- orders
+
+
+def working(d: OrderDiffers, view: View) -> list[Draft]:
+    """The broker shows it: its ids and its state as shown."""
+    fact = d.seen.shown
+    payload: dict[str, Any] = {"status": fact.status if fact is not None else None, "perm_id": _perm_id(d)}
+    if fact is not None:
+        payload |= {"broker_order_id": _own_id(fact, view), "con_id": fact.contract.con_id or None}
+    return [_of(d.order, Kind.ORDER_WORKING, payload, view)]
+
+
+def reopened(d: OrderDiffers, view: View) -> list[Draft]:
+    """R1: late evidence reopens it, and somebody who was told that it ended must hear of it."""
+    found = _break(view, "reopened", d.order, d.ours(), d.seen.figures())
+    return [*working(d, view), found]
+
+
+def cancelled(d: OrderDiffers, view: View) -> list[Draft]:
+    """It ended at the broker without being filled."""
+    reason = "cancelled" if d.order.cancel_requested else "cancelled at the broker"
+    return [_of(d.order, Kind.ORDER_CANCELLED, {"perm_id": _perm_id(d), "reason": reason}, view)]
+
+
+def rejected(d: OrderDiffers, view: View) -> list[Draft]:
+    """It ended at the broker as inactive, with nothing filled."""
+    end = d.seen.end
+    reason = (end.text if end is not None else "") or "inactive at the broker"
+    return [_of(d.order, Kind.ORDER_REJECTED, {"perm_id": _perm_id(d), "reason": reason}, view)]
+
+
+def external_over(d: OrderDiffers, view: View) -> list[Draft]:
+    """Somebody else's order is no longer there; how it traded is in the executions and positions, as far as they are shown."""
+    end = d.seen.end
+    reason = (
+        f"ended at the broker: {end.status}" if end is not None else "no longer at the broker, its end was not shown"
+    )
+    return [_of(d.order, Kind.ORDER_CANCELLED, {"perm_id": None, "reason": reason}, view)]
+
+
+def in_doubt(d: OrderDiffers, view: View) -> list[Draft]:
+    """R1: parked, with both sides' figures, and never sent again by itself."""
+    reason = f"session {d.order.session} ended and the broker does not show the order ({view.completeness})"
+    broker = d.seen.figures() | {"snapshot": view.completeness}
+    return [
+        _of(d.order, Kind.ORDER_IN_DOUBT, {"reason": reason}, view),
+        _break(view, "in_doubt", d.order, d.ours(), broker),
+    ]
+
+
+def vanished(d: OrderDiffers, view: View) -> list[Draft]:
+    """R25: seen and then gone; its state stays as last seen."""
+    return [_break(view, "vanished", d.order, d.ours(), d.seen.figures())]
+
+
+def missing_executions(d: FillsMissing, view: View) -> list[Draft]:
+    """The fills are not invented: a person sees both figures."""
+    broker = d.seen.figures() | {"filled": str(d.broker), "snapshot": view.completeness}
+    return [_break(view, "missing_executions", d.order, {"filled": str(d.ours), "state": str(d.order.state)}, broker)]
+
+
+def twin(d: TwinSeen, view: View) -> list[Draft]:
+    """R26: two permIds under one reference of ours."""
+    ours: Figures = {"perm_id": str(d.order.perm_id) if d.order.perm_id else None, "quantity": str(d.order.quantity)}
+    clients = sorted({fact.client_id for fact in d.seen.open} | {fact.client_id for fact in d.seen.executions})
+    broker = d.seen.figures() | {"perm_id": permids(d), "client_id": ", ".join(map(str, clients)) or None}
+    return [_break(view, "twin", d.order, ours, broker)]
+
+
+def permids(d: TwinSeen) -> str:
+    """A twin's permIds as its break names them."""
+    return ", ".join(map(str, d.perm_ids))
+
+
+# ---- strangers
+
+
+def recorded(d: StrangerSeen, view: View) -> list[Draft]:
+    """A row for an order that the ledger has not: restored when it carries our tag (R19), else external."""
+    payload = _from_order(d.seen, view) if d.seen.shown is not None else _from_executions(d.seen)
+    payload |= {"client_order_id": None, "body": None, "perm_id": next(iter(d.seen.perm_ids), None)}
+    if d.own is not None:
+        payload |= {"epoch": d.own.epoch, "reason": "restored from what the broker shows"}
+    kind = Kind.ORDER_RESTORED if d.own is not None else Kind.ORDER_EXTERNAL
+    return [Draft(kind, payload, view.now, d.order_id)]
+
+
+def _from_order(seen: Evidence, view: View) -> dict[str, Any]:
+    fact = seen.shown
+    assert fact is not None
+    traded = sum((execution.quantity for execution in seen.executions), Decimal(0))
+    quantity = fact.quantity or seen.traded or traded  # a filled completed order has 0 there and its amount elsewhere
+    contract = fact.contract
+    return {
+        "account": fact.account, "symbol": contract.symbol, "side": fact.side, "quantity": str(quantity),
+        "order_type": fact.order_type, "limit_price": _figure(fact.limit_price), "stop_price": _figure(fact.stop_price),
+        "tif": fact.tif, "sec_type": contract.sec_type, "exchange": contract.exchange, "currency": contract.currency,
+        "con_id": contract.con_id, "broker_order_id": _own_id(fact, view),
+    }  # fmt: skip
+
+
+def _from_executions(seen: Evidence) -> dict[str, Any]:
+    """Only its executions are left: its quantity is at least their sum, and what else it said is not known."""
+    first = seen.executions[0]
+    contract = first.contract
+    return {
+        "account": first.account, "symbol": contract.symbol, "side": first.side,
+        "quantity": str(sum((fact.quantity for fact in seen.executions), Decimal(0))), "order_type": "", "tif": "",
+        "sec_type": contract.sec_type, "exchange": contract.exchange, "currency": contract.currency,
+        "con_id": contract.con_id,
+    }  # fmt: skip
+
+
+# ---- executions, positions, breaks
+
+
+def booked(d: ExecutionDiffers, view: View) -> list[Draft]:
+    """The execution, on its order where it has one; a higher revision takes the lower one's place in the fold (G5)."""
+    draft = execution_draft(d.fact, d.order)
+    return [dataclasses.replace(draft, at=view.now, order_id=d.order_id)]
+
+
+def contradicting(d: ExecutionDiffers, view: View) -> list[Draft]:
+    """R27: the same root with another contract or side; booking it would move two positions."""
+    known, fact = d.known, d.fact
+    assert known is not None
+    ours: Figures = {
+        "exec_id": known.exec_id, "con_id": str(known.con_id), "side": known.side, "quantity": str(known.quantity),
+    }  # fmt: skip
+    broker: Figures = {
+        "exec_id": fact.exec_id, "con_id": str(fact.contract.con_id), "side": fact.side, "quantity": str(fact.quantity),
+    }  # fmt: skip
+    return [_opened(view, "execution", fact.account, known.symbol, d.order_id, ours, broker, fact.exec_id)]
+
+
+def position_break(d: PositionDiffers, view: View) -> list[Draft]:
+    """Both figures; the contract is frozen until they agree or an operator decides (G5)."""
+    return [_position_break("position", d, view, holds=True)]
+
+
+def external_position(d: PositionDiffers, view: View) -> list[Draft]:
+    """What the broker held before this ledger ever traded: named, not frozen, and counted beside ours from now on."""
+    return [_position_break("external_position", d, view, holds=False)]
+
+
+def _position_break(kind: str, d: PositionDiffers, view: View, *, holds: bool) -> Draft:
+    ours: Figures = {"quantity": str(d.ours), "con_id": str(d.con_id)}
+    broker: Figures = {"quantity": str(d.broker), "con_id": str(d.con_id), "snapshot": view.completeness}
+    return _opened(view, kind, d.account, d.symbol, None, ours, broker, str(d.con_id), holds=holds)
+
+
+def agrees_again(d: PositionDiffers, view: View) -> list[Draft]:
+    """The figures are equal again."""
+    assert d.opened is not None
+    return [Draft(Kind.BREAK_RESOLVED, {"id": d.opened.id, "resolution": AGREES_AGAIN}, view.now, d.opened.order_id)]
+
+
+def surfaced(d: BreakOutlived, view: View) -> list[Draft]:
+    """The evidence answered what the break asked."""
+    payload = {"id": d.found.id, "resolution": AGREES_AGAIN if d.found.kind == "missing_executions" else "surfaced"}
+    return [Draft(Kind.BREAK_RESOLVED, payload, view.now, d.order.id, d.order.subject, d.order.correlation_id)]
+
+
+# ---- their parts
+
+
+def _of(order: Order, kind: Kind, payload: dict[str, Any], view: View) -> Draft:
+    return Draft(kind, payload, view.now, order.id, order.subject, order.correlation_id)
+
+
+def _break(view: View, kind: str, order: Order, ours: Figures, broker: Figures) -> Draft:
+    draft = _opened(view, kind, order.account, order.symbol, order.id, ours, broker, order.id)
+    return dataclasses.replace(draft, subject=order.subject, correlation_id=order.correlation_id)
+
+
+def _opened(
+    view: View,
+    kind: str,
+    account: str,
+    symbol: str,
+    order_id: str | None,
+    ours: Figures,
+    broker: Figures,
+    what: str,
+    *,
+    holds: bool = True,
+) -> Draft:
+    payload = {
+        "id": break_id(kind, what, view.book.seq), "kind": kind, "symbol": symbol, "account": account, "ours": ours,
+        "broker": broker, "holds": holds,
+    }  # fmt: skip
+    return Draft(Kind.BREAK_OPENED, payload, view.now, order_id)
+
+
+def break_id(kind: str, what: str, seq: int) -> str:
+    """8 characters of A-Z2-7, derived from what differs and from the ledger's seq when it was found: a later one is another."""
+    text = "\x1f".join(("break", kind, what, str(seq)))
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:5]).decode()
+
+
+def _perm_id(d: OrderDiffers) -> int | None:
+    perm_ids = d.seen.perm_ids
+    return d.order.perm_id if d.order.perm_id in perm_ids or not perm_ids else perm_ids[0]
+
+
+def _own_id(fact: OpenOrder, view: View) -> int | None:
+    """The orderId where it is in our own number space."""
+    return fact.broker_order_id or None if fact.client_id == view.me.client_id else None
+
+
+def _figure(value: Decimal | None) -> str | None:
+    return None if value is None else str(value)

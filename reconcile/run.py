@@ -1,0 +1,186 @@
+"""One reconciliation: collect, compare, look up, repair, collect again, and expect no difference.
+
+collect -> what came in meanwhile is committed -> diff -> table -> one fenced group -> collect again
+nothing to repair and nothing doubtful: one collection is enough
+still doubtful after the last round: parked (IN_DOUBT, a break), and the gate may open for the rest (R24)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loguru import logger
+
+from engine import failpoint
+from engine.book import Book
+from engine.broker import Broker
+from engine.clock import Clock, boottime, utcnow
+from engine.commit import Outcome
+from reconcile.apply import ApplyResult, Commits, apply, barrier
+from reconcile.collect import collect, no_losses
+from reconcile.diff import compare
+from reconcile.plan import Plan, make_plan
+from reconcile.snapshot import Identity, Snapshot
+
+Ending = Literal["agreed", "parked", "session_lost", "fenced", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a reconciliation ended.
+
+    `agreed`: a complete snapshot showed nothing to do. `parked`: the gate may open, and what is doubtful is held by breaks or waits
+    for the next reconciliation (`missing` names what did not come). `session_lost`, `fenced`: void, the session (or the gateway
+    behind it) or the term is over. `unknown`: a commit was refused in every round, or its outcome is not known; reconcile again
+    before the gate opens.
+    """
+
+    verdict: Ending
+    rounds: int
+    repaired: int
+    held: int
+    differences: tuple[str, ...]
+    elapsed_ms: float
+    missing: tuple[str, ...]
+    why: str = ""
+    highest_epoch: int = 0  # in the references that the broker showed (R18)
+
+    @property
+    def gate_may_open(self) -> bool:
+        """Whether the reconciliation came to its end."""
+        return self.verdict in ("agreed", "parked")
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one reconciliation has done so far."""
+
+    started: float
+    ends: float
+    rounds: int = 0
+    repaired: int = 0
+    held: int = 0
+    differences: list[str] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
+    highest_epoch: int = 0
+    doubted: frozenset[str] = frozenset()
+    doubted_at: float | None = None
+
+    def note(self, snapshot: Snapshot, plan: Plan, me: Identity) -> None:
+        self.missing = snapshot.missing
+        self.highest_epoch = max(self.highest_epoch, snapshot.highest_epoch(me))
+        self.differences += [str(ruling) for ruling in plan.rulings if ruling.drafts or ruling.waits]
+
+
+class Reconciler:
+    """Makes the book and the broker agree. One per process; runs one reconciliation at a time.
+
+    `present_session()` is the number of the session that is up now, None without one (default: the last one that the book knows);
+    `losses()` counts messages that could not be decoded.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        broker: Broker,
+        *,
+        cluster: str,
+        client_id: int,
+        present_session: Callable[[], int | None] | None = None,
+        losses: Callable[[], int] = no_losses,
+        clock: Clock = boottime,
+    ) -> None:
+        self._book, self._broker, self._me = book, broker, Identity.of(cluster, client_id)
+        self._present_session = present_session or (lambda: book.session)
+        self._losses, self._clock = losses, clock
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reconcile(
+        self, committer: Commits, session: int, *, deadline: float, rounds: int = 3, hold_back: float = 0.2
+    ) -> Result:
+        """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
+
+        A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
+        """
+        async with self._one_at_a_time:
+            now = self._clock()
+            run = _Run(now, now + deadline)
+            verdict, why = await self._rounds(run, committer, session, rounds, hold_back)
+        elapsed_ms = (self._clock() - run.started) * 1000
+        result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
+                        run.highest_epoch)  # fmt: skip
+        logger.log("INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
+        return result
+
+    async def dry_run(self, session: int, *, deadline: float) -> Plan:
+        """What the table says of one snapshot, doubts decided at once; nothing is committed."""
+        async with self._one_at_a_time:
+            snapshot = await self._collect(session, deadline)
+            return self._plan(snapshot, frozenset(), last=True)
+
+    # ---- rounds
+
+    async def _rounds(
+        self, run: _Run, committer: Commits, session: int, rounds: int, hold_back: float
+    ) -> tuple[Ending, str]:
+        refused = ""
+        while run.rounds < rounds:
+            await self._hold_back(run, hold_back)
+            run.rounds += 1
+            left = run.ends - self._clock()
+            snapshot = await self._collect(session, left if run.rounds == rounds else left / 2)
+            if snapshot.silent:
+                run.missing = snapshot.missing
+                return "session_lost", "the gateway answered nothing"
+            if (end := self._void(session, await barrier(committer))) is not None:
+                return end
+            last = run.rounds == rounds or self._clock() + hold_back >= run.ends
+            plan = self._plan(snapshot, run.doubted, last=last)
+            run.note(snapshot, plan, self._me)
+            failpoint.hit("takeover.collected")
+            if not plan.drafts and not plan.undecided and snapshot.complete:
+                return ("parked" if run.held else "agreed"), ""
+            applied = await self._apply(run, committer, plan)
+            if (end := self._void(session, applied, repaired=True)) is not None:
+                return end
+            refused = applied.why
+            if last and not refused:
+                break
+            run.doubted, run.doubted_at = plan.undecided, self._clock() if plan.undecided else None
+        return ("unknown", refused) if refused else ("parked", "")
+
+    async def _hold_back(self, run: _Run, seconds: float) -> None:
+        if run.doubted_at is not None:
+            await asyncio.sleep(max(0.0, run.doubted_at + seconds - self._clock()))
+
+    async def _collect(self, session: int, seconds: float) -> Snapshot:
+        return await collect(
+            self._broker, deadline=seconds, book=self._book, session=session, losses=self._losses, clock=self._clock
+        )
+
+    def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:
+        differences = compare(self._book, snapshot, self._me)
+        return make_plan(self._book, snapshot, differences, self._me, utcnow(), doubted=doubted, last=last)
+
+    async def _apply(self, run: _Run, committer: Commits, plan: Plan) -> ApplyResult:
+        if not plan.drafts:
+            return ApplyResult(Outcome.COMMITTED, "", ())
+        applied = await apply(committer, plan)
+        if applied.outcome is Outcome.COMMITTED:
+            run.repaired += plan.repaired
+            run.held += plan.held
+            failpoint.hit("takeover.repaired")
+        return applied
+
+    def _void(self, session: int, commit: ApplyResult, *, repaired: bool = False) -> tuple[Ending, str] | None:
+        """Why nothing more can be said, or None. A refused repair is no end: the state has moved on, collect again."""
+        if commit.fenced:
+            return "fenced", commit.why
+        if commit.outcome is Outcome.UNKNOWN or (commit.outcome is Outcome.REFUSED and not repaired):
+            return "unknown", commit.why
+        if (present := self._present_session()) != session:
+            return "session_lost", f"session {session} is over, the present one is {present}"
+        return None

@@ -1,0 +1,254 @@
+"""A reconciliation from its first collection to its verdict: rounds, doubts, refusals, and lost sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine import failpoint
+from engine.commit import Outcome
+from engine.events import Draft, Kind
+from engine.order import State
+from reconcile.run import Reconciler, Result
+from tests.unit.book_factory import (
+    ACCOUNT,
+    CLIENT,
+    CLUSTER,
+    NOON,
+    FoldingCommitter,
+    Ledger,
+    ScriptedBroker,
+    done,
+    holds,
+    reference,
+    shown,
+    traded,
+)
+
+
+class Scene:
+    """A ledger whose session 1 died, a broker, and a reconciliation on session 2."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.ledger.session(1)
+        self.ledger.session(2, next_valid_id=50)
+        self.committer, self.broker = FoldingCommitter(self.ledger), ScriptedBroker()
+        self.session: int | None = 2
+        self.reconciler = Reconciler(
+            self.ledger.book, self.broker, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: self.session
+        )
+
+    async def run(self, *, rounds: int = 3, deadline: float = 2.0, hold_back: float = 0.0) -> Result:
+        return await self.reconciler.reconcile(self.committer, 2, deadline=deadline, rounds=rounds, hold_back=hold_back)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A fresh scene; failpoints are disarmed afterwards."""
+    yield Scene()
+    failpoint.arm("")
+
+
+async def test_nothing_to_repair_costs_one_collection(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.ledger.accept("queued")
+    scene.broker.show(shown(oid))
+    seq = scene.ledger.book.seq
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.repaired, result.held, result.differences) == ("agreed", 1, 0, 0, ())
+    assert len(scene.broker.asked) == 5
+    assert scene.ledger.book.seq == seq  # and nothing is written
+
+
+async def test_a_repair_is_verified_by_a_second_collection(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.broker.show(done(oid), traded(oid), holds(10))
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.repaired) == ("agreed", 2, 1)
+    assert scene.ledger.order(oid).state is State.FILLED
+    assert result.differences == ("filled_while_away (repair): execution:DU1:0001.01",)
+
+
+@pytest.mark.rule(1)
+async def test_absent_order_is_looked_for_again_before_it_is_parked(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.held) == ("parked", 3, 1)  # doubted, parked, verified
+    assert scene.ledger.order(oid).state is State.IN_DOUBT
+    assert result.gate_may_open
+
+
+@pytest.mark.rule(1)
+async def test_order_that_shows_itself_in_the_second_collection_is_adopted(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    scene.broker.before["positions"] = lambda: scene.broker.show(shown(oid))  # after its open orders were asked for
+    result = await scene.run()
+    assert (result.verdict, result.held, result.repaired) == ("agreed", 0, 1)
+    assert scene.ledger.order(oid).state is State.WORKING
+
+
+async def test_a_doubt_is_held_back_for_its_time(scene: Scene) -> None:
+    scene.ledger.accept(session=1)
+    result = await scene.run(hold_back=0.1)
+    assert result.elapsed_ms >= 100
+    assert result.held == 1
+
+
+@pytest.mark.rule(24)
+@pytest.mark.parametrize("part", ["round_trip", "open_orders", "completed_orders", "executions", "positions"])
+async def test_snapshot_that_stays_incomplete_parks_the_doubtful_and_lets_the_gate_open(
+    scene: Scene, part: str
+) -> None:
+    oid = scene.ledger.accept(session=1)
+    scene.broker.failing.add(part)
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.missing, result.held) == ("parked", 3, (part,), 1)
+    assert scene.ledger.order(oid).state is State.IN_DOUBT
+    found = scene.ledger.book.holding(ACCOUNT, "AAPL")
+    assert found is not None
+    assert found.broker["snapshot"] == f"incomplete snapshot: {part}"
+
+
+@pytest.mark.rule(24)
+async def test_part_that_never_ends_does_not_keep_the_gate_shut_beyond_the_deadline(scene: Scene) -> None:
+    scene.broker.silent.add("executions")
+    result = await scene.run(deadline=0.4)
+    assert result.verdict == "parked"
+    assert result.missing == ("executions",)
+    assert result.elapsed_ms < 2000
+
+
+@pytest.mark.guarantee(6)
+async def test_incomplete_snapshot_without_a_doubt_is_parked_not_agreed(scene: Scene) -> None:
+    scene.broker.failing.add("completed_orders")
+    result = await scene.run()
+    assert (result.verdict, result.held, result.missing) == ("parked", 0, ("completed_orders",))
+
+
+@pytest.mark.rule(24)
+async def test_a_fill_in_every_round_does_not_go_on_for_ever(scene: Scene) -> None:
+    oid = scene.ledger.working(quantity="100")
+    fills = [traded(oid, f"000{n}.01", 1) for n in range(1, 10)]
+    count = iter(range(1, 10))
+
+    def fill() -> None:
+        n = next(count)
+        scene.broker.show(shown(oid), *fills[:n], holds(n))
+
+    scene.broker.before["round_trip"] = fill
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.repaired) == ("parked", 3, 3)
+    assert scene.ledger.order(oid).filled == 3
+
+
+@pytest.mark.rule(3)
+async def test_verdict_is_void_once_its_session_ends(scene: Scene) -> None:
+    scene.ledger.accept(session=1)
+    scene.broker.before["positions"] = lambda: setattr(scene, "session", None)
+    seq = scene.ledger.book.seq
+    result = await scene.run()
+    assert result.verdict == "session_lost"
+    assert not result.gate_may_open
+    assert scene.ledger.book.seq == seq
+
+
+@pytest.mark.guarantee(6)
+async def test_gateway_that_answers_nothing_is_a_lost_session_and_no_order_is_judged_by_it(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    scene.broker.failing.update(["round_trip", "open_orders", "completed_orders", "executions", "positions"])
+    result = await scene.run()
+    assert (result.verdict, result.rounds, len(result.missing)) == ("session_lost", 1, 5)
+    assert scene.ledger.order(oid).state is State.SENDING
+
+
+async def test_new_session_in_the_book_voids_the_verdict_where_nobody_says_which_one_is_present(scene: Scene) -> None:
+    reconciler = Reconciler(scene.ledger.book, scene.broker, cluster=CLUSTER, client_id=CLIENT)
+    assert (await reconciler.reconcile(scene.committer, 2, deadline=1.0)).verdict == "agreed"
+    scene.broker.before["positions"] = lambda: scene.ledger.session(3)
+    assert (await reconciler.reconcile(scene.committer, 2, deadline=1.0)).verdict == "session_lost"
+
+
+async def test_fenced_writer_ends_the_reconciliation_and_writes_nothing(scene: Scene) -> None:
+    scene.ledger.accept(session=1)
+    scene.committer.closed = True
+    scene.committer.script = [(Outcome.REFUSED, "fenced: this writer names epoch 5, the present one is 6 (PA001)")]
+    result = await scene.run(rounds=1)
+    assert result.verdict == "fenced"
+    assert "PA001" in result.why
+    assert not result.gate_may_open
+
+
+async def test_commit_without_an_answer_is_unknown_not_refused(scene: Scene) -> None:
+    scene.ledger.accept(session=1)
+    scene.committer.script = [(Outcome.UNKNOWN, "the term ended while the commit was in flight")]
+    result = await scene.run(rounds=1)
+    assert (result.verdict, result.held) == ("unknown", 0)
+    assert not result.gate_may_open
+
+
+async def test_repair_that_was_refused_because_the_state_moved_on_is_another_round(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.broker.show(done(oid), traded(oid), holds(10))
+    scene.committer.script = [(Outcome.REFUSED, "execution 0001.01 is booked already")]
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.repaired) == ("agreed", 3, 1)
+
+
+async def test_repair_that_is_refused_in_every_round_does_not_open_the_gate(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.broker.show(done(oid), traded(oid), holds(10))
+    scene.committer.script = [(Outcome.REFUSED, "no")] * 3
+    result = await scene.run()
+    assert (result.verdict, result.why, result.repaired) == ("unknown", "no", 0)
+
+
+@pytest.mark.rule(24)
+async def test_what_came_in_live_is_committed_before_the_books_are_compared(scene: Scene) -> None:
+    oid = scene.ledger.working(session=2)
+    scene.broker.show(shown(oid), traded(oid, quantity=4), holds(4))
+    live: list[Draft] = []
+    real = scene.committer.submit
+
+    def submit_with_backlog(drafts, done):  # type: ignore[no-untyped-def]
+        if live:
+            real([live.pop()], lambda *_: None)  # it was submitted before, so it is committed before
+        real(drafts, done)
+
+    scene.committer.submit = submit_with_backlog  # type: ignore[method-assign]
+    payload = {
+        "exec_id": "0001.01", "account": ACCOUNT, "con_id": 265598, "symbol": "AAPL", "side": "BUY", "quantity": "4",
+        "price": "190.50", "exchange": "SMART", "perm_id": 900, "at": "2026-01-02T12:00:00Z",
+    }  # fmt: skip
+    scene.broker.before["positions"] = lambda: live.append(Draft(Kind.EXECUTION, payload, NOON, oid))
+    result = await scene.run()
+    assert (result.verdict, result.rounds, result.differences) == ("agreed", 1, ())
+    assert scene.ledger.order(oid).filled == 4
+
+
+async def test_dry_run_shows_the_plan_and_writes_nothing(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    seq = scene.ledger.book.seq
+    plan = await scene.reconciler.dry_run(2, deadline=1.0)
+    assert [str(ruling) for ruling in plan.rulings] == [f"sending_absent (hold): order:{oid}"]
+    assert len(plan.breaks) == 1
+    assert scene.ledger.book.seq == seq
+
+
+@pytest.mark.rule(18)
+async def test_epoch_in_a_reference_above_ours_is_reported(scene: Scene) -> None:
+    scene.broker.show(shown(reference=reference("A" * 16, epoch=12), client_id=7))
+    result = await scene.run()
+    assert result.highest_epoch == 12
+    assert scene.ledger.book.orders["A" * 16].epoch == 12
+
+
+@pytest.mark.parametrize(("point", "repaired"), [("takeover.collected", False), ("takeover.repaired", True)])
+async def test_failpoints_lie_before_and_after_the_repair(scene: Scene, point: str, repaired: bool) -> None:
+    oid = scene.ledger.working()
+    scene.broker.show(done(oid), traded(oid), holds(10))
+    failpoint.arm(f"{point}=raise")
+    with pytest.raises(failpoint.FailpointError):
+        await scene.run()
+    assert (scene.ledger.order(oid).state is State.FILLED) == repaired
