@@ -276,9 +276,10 @@ def _execution(book: Book, event: Event, p: Payload) -> None:
     book.count(new)
 
     def move() -> None:
-        if old is not None:
-            position.add(-old.signed, old.price)
-        position.add(new.signed, new.price)
+        if old is None:
+            position.add(new.signed, new.price)
+        else:  # as if it had been booked like this from the start
+            position.rebuild(e for e in book.executions.values() if (e.account, e.con_id) == (new.account, new.con_id))
 
     book.touch(position, move)
     book.dirty.update({("execution", (new.account, root)), ("position", (new.account, new.con_id))})

@@ -16,6 +16,8 @@ from typing import Any
 from aiohttp import web
 from loguru import logger
 
+from engine.clock import boottime
+from engine.door import Door
 from engine.errors import Problem
 
 MAX_BODY = 64 * 1024
@@ -78,8 +80,8 @@ def problem_response(problem: Problem, correlation_id: str | None = None) -> Res
 class Server:
     """Handlers by method and path; one port or several serve the same ones."""
 
-    def __init__(self, observe: Observer = lambda *_: None) -> None:
-        self._observe = observe
+    def __init__(self, observe: Observer = lambda *_: None, door: Door | None = None) -> None:
+        self._observe, self._door = observe, door or Door()
         self._runner: web.AppRunner | None = None
         self._routes: list[tuple[str, str, Handler]] = []
 
@@ -116,7 +118,11 @@ class Server:
             started = asyncio.get_running_loop().time()
             correlation_id = _correlation_id(raw)
             try:
-                response = await handler(await _request(raw, correlation_id))
+                self._door.check(raw.path, raw.remote or "", raw.headers, boottime())
+                if raw.method == "OPTIONS":
+                    response = Response(204, headers={"Allow": "GET, HEAD, OPTIONS"})
+                else:
+                    response = await handler(await _request(raw, correlation_id))
             except Problem as problem:
                 response = problem_response(problem, correlation_id)
             except web.HTTPRequestEntityTooLarge:
@@ -126,6 +132,7 @@ class Server:
             except Exception:  # noqa: BLE001 - a defect of ours becomes a 500 with its correlation id, never a broken connection
                 logger.exception("unhandled in {} {} (correlation id {})", raw.method, raw.path, correlation_id)
                 response = problem_response(_DEFECT, correlation_id)
+            response.headers |= self._door.headers(raw.headers.get("Origin"))
             self._observe(raw.method, path, response.status, asyncio.get_running_loop().time() - started)
             return await _send(raw, response, correlation_id)
 

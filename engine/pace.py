@@ -9,12 +9,13 @@ class Pace:
     """At most `rate` messages in *any* second, all of them at once if need be. `rate` 0 = no limit. Time is an argument.
 
     A window over the last messages and not a bucket: a bucket that refills while it is emptied lets more than its rate
-    through in its first second. A rate below one is one message in each 1/rate seconds.
+    through in its first second. A rate below one is one message in each 1/rate seconds. `span` is the length of the window in
+    seconds where it is not one: `Pace(2.0, span=60)` lets 120 through in any minute.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, span: float = 1.0) -> None:
         self.rate = rate
-        self._most = max(1, int(rate))
+        self._most = max(1, int(rate * span))
         self._window = self._most / rate if rate else 0.0
         self._taken: deque[float] = deque(maxlen=self._most)
 

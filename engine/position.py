@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +17,7 @@ def execution_root(exec_id: str) -> tuple[str, int]:
     is the execution, the highest last part is its present form. An id without a number at its end is its own root.
     """
     root, dot, last = exec_id.rpartition(".")
-    if dot and last.isdigit():
+    if dot and last.isascii() and last.isdigit():
         return root, int(last)
     return exec_id, 0
 
@@ -71,6 +72,12 @@ class Position:
         elif abs(after) > abs(self.quantity):
             self.average_cost = (self.average_cost * abs(self.quantity) + price * abs(signed)) / abs(after)
         self.quantity = after
+
+    def rebuild(self, executions: Iterable[Execution]) -> None:
+        """Book these executions, in this order, from nothing."""
+        self.quantity = self.average_cost = ZERO
+        for execution in executions:
+            self.add(execution.signed, execution.price)
 
 
 @dataclass(slots=True)

@@ -39,6 +39,11 @@ class Reference:
     def parse(cls, text: str) -> Reference | None:
         """The reference in `text`, or None where it is not one of this form (a person's order, another tool's)."""
         parts = text.split(".")
-        if len(parts) != 4 or parts[0] != _PREFIX or not (parts[2].isascii() and parts[2].isdigit()) or len(parts[3]) != 16:
+        if (
+            len(parts) != 4
+            or parts[0] != _PREFIX
+            or not (parts[2].isascii() and parts[2].isdigit())
+            or len(parts[3]) != 16
+        ):
             return None
         return cls(parts[1], int(parts[2]), parts[3])

@@ -44,6 +44,7 @@ class DeskSettings:
     limits: risk.Limits
     max_intent_age: dict[str, float]
     order_rate: float = 40.0
+    order_rate_per_symbol: float = 40.0
     max_unacknowledged: int = 200
 
 
@@ -65,6 +66,7 @@ class Desk:
         self._broker, self._clock = broker, clock
         self.tag = cluster_tag(settings.cluster)
         self._pace = Pace(settings.order_rate)
+        self._symbol_paces: dict[str, Pace] = {}
         self._committer: Committer | None = None
         self._next_broker_id = 1
         self._in_flight: dict[str, asyncio.Future[Order | Problem]] = {}  # by order id: accepted, not yet answered
@@ -147,7 +149,7 @@ class Desk:
         }  # fmt: skip
         if request.outside_rth:
             payload["extra"] = {"outside_rth": "1"}
-        if self._may_license():
+        if self._may_license(request.symbol):
             payload |= self._licence()
         return Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
 
@@ -170,15 +172,22 @@ class Desk:
 
     # ---- licences and writes
 
-    def _may_license(self) -> bool:
+    def _may_license(self, symbol: str) -> bool:
         """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message."""
         now = self._clock()
         return (
             self.permit.gate_open(now)
             and not self._queued()
             and len(self.unacknowledged) < self.settings.max_unacknowledged
-            and self._pace.take(now)
+            and self._take_pace(symbol, now)
         )
+
+    def _take_pace(self, symbol: str, now: float) -> bool:
+        """One message's right, of the symbol's pace and of the whole one's."""
+        pace = self._symbol_paces.get(symbol)
+        if pace is None:
+            pace = self._symbol_paces[symbol] = Pace(self.settings.order_rate_per_symbol)
+        return pace.wait(now) <= 0.0 and self._pace.take(now) and pace.take(now)
 
     def _queued(self) -> bool:
         return bool(self._licensing or self.book.queued)
@@ -299,10 +308,12 @@ class Desk:
                 drafts.append(self._follow_up(Kind.ORDER_EXPIRED, {"reason": why}, order))
             elif not self.permit.gate_open(now) or self.book.holding(*order.contract_key) is not None:
                 continue
-            elif len(self.unacknowledged) + len(drafts) < self.settings.max_unacknowledged and self._pace.take(now):
-                drafts.append(self._follow_up(Kind.ORDER_LICENSED, self._licence(), order))
-            else:
+            elif (
+                len(self.unacknowledged) + len(drafts) >= self.settings.max_unacknowledged or self._pace.wait(now) > 0.0
+            ):
                 break
+            elif self._take_pace(order.symbol, now):
+                drafts.append(self._follow_up(Kind.ORDER_LICENSED, self._licence(), order))
         for draft in drafts:
             assert draft.order_id is not None
             self._licensing.add(draft.order_id)

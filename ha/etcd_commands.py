@@ -101,7 +101,7 @@ class Commands:
         holding = self._keeper.holding
         if holding is None or lease_id not in (None, holding.lease_id):
             return Gone("nothing is held")
-        return self._keeper.release(holding)
+        return self._keeper.release(holding, within=self._keeper.timing.ttl)
 
     def get_state(self, key: str) -> StateSeen | Unknown:
         """See LeasePort; `key` is the full one."""
@@ -130,7 +130,7 @@ class Commands:
         if self._held() is not None:
             return Unknown("the lease is held already; release it first")
         if keeper.holding is not None:
-            keeper.release(keeper.holding)
+            keeper.release(keeper.holding, within=keeper.timing.call_limit)
         self.prepare()
         if self._chosen is None:
             return Unknown(self.disk_problem or "the lease file cannot be written")

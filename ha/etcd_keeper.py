@@ -106,7 +106,8 @@ class Keeper:
             self.read_soon()
 
     def stop(self) -> None:
-        """End the thread, without releasing. Blocks for at most two ttl, when etcd is deaf."""
+        """Release what is held and end the thread. Blocks for two ttl when etcd is deaf, and for the command before."""
+        self.forsake()
         self.submit(Job(self._stop, lambda _: None))
         if self._thread.ident is not None:
             self._thread.join()
@@ -163,21 +164,23 @@ class Keeper:
         if stalled > self.timing.loop_allowance and holding.ended is None:
             holding.ended = f"the event loop stood still for {stalled:.2f} s"
         outcome = self._attempt(holding, now)
+        if holding.ended is not None:  # given up by the loop while etcd was asked
+            outcome = Gone(holding.ended)
+        if not holding.reported:
+            self._around.outcome(outcome)
         if isinstance(outcome, Gone):
-            holding.ended = holding.ended or outcome.reason
-            holding.reported = True
-        self._around.outcome(outcome)
+            holding.ended, holding.reported = outcome.reason, True
         return outcome
 
-    def release(self, holding: Holding) -> Gone | Unknown:
-        """Revoke what is held. When that is not confirmed, each beat tries again."""
+    def release(self, holding: Holding, *, within: float) -> Gone | Unknown:
+        """Revoke what is held, within so many seconds. When that is not confirmed, each beat tries again."""
         holding.ended = holding.ended or "released"
         holding.reported = holding.to_revoke = True
         answer = revoke(
             self.calls,
             holding.lease_id,
             limit=self.timing.call_limit,
-            within=self.timing.ttl,
+            within=within,
             clock=self.clock,
         )
         if isinstance(answer, Gone) and self.holding is holding:
@@ -230,17 +233,20 @@ class Keeper:
         return now + every if answered else self.clock() + self.calls.pause()
 
     def _poll(self, holding: Holding | None) -> bool:
+        limit = self.timing.call_limit
         if holding is None:
             self._around.idle()
-        elif holding.to_revoke:
-            self.release(holding)
+        elif holding.to_revoke and isinstance(self.release(holding, within=limit), Unknown):
+            return False
         try:
-            self.look(self.timing.call_limit)
+            self.look(limit)
         except EtcdError:
             return False
         return True
 
     def _stop(self) -> None:
+        if self.holding is not None:
+            self.release(self.holding, within=self.timing.ttl)
         self._stopping = True
 
     def _close(self) -> None:

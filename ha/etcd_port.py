@@ -93,7 +93,6 @@ class EtcdLease:
         """See LeasePort."""
         if self._loop is None:
             return
-        await self.release()
         await asyncio.to_thread(self._end_threads)
         if self._next_tick is not None:
             self._next_tick.cancel()

@@ -6,7 +6,9 @@ etcd, and at the member that the keeper is at: while etcd is away there is one t
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -66,15 +68,17 @@ class Watcher:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while (endpoint := self._wanted()) is not None:
-            try:
-                for _ in self._follow_one(endpoint):
-                    pause = FIRST_PAUSE
-            except EtcdError:
-                pass  # every watch ends so; what was missed meanwhile is read when the next one stands
+            began = time.monotonic()
+            with contextlib.suppress(
+                EtcdError
+            ):  # every watch ends so; what was missed is read when the next one stands
+                self._follow_one(endpoint)
+            if time.monotonic() - began > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
             self._rest(pause, endpoint)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _follow_one(self, endpoint: str) -> Iterator[None]:
+    def _follow_one(self, endpoint: str) -> None:
         watch = self._open(endpoint)
         try:
             with self._condition:
@@ -86,7 +90,6 @@ class Watcher:
                     self._read_soon()
                 else:
                     self._on_state(state)
-                yield
         finally:
             with self._condition:
                 self._watch = None

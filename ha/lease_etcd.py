@@ -190,7 +190,7 @@ class EtcdClient:
         answer = self._call("Range", etcdrpc.RangeRequest(key=key.encode()), limit)
         if not answer.kvs:
             return StateSeen(None, 0)
-        return StateSeen(answer.kvs[0].value.decode(), answer.kvs[0].mod_revision)
+        return StateSeen(answer.kvs[0].value.decode(errors="replace"), answer.kvs[0].mod_revision)
 
     def put_if(
         self, conditions: Sequence[Condition], key: str, value: str, *, lease_id: int, limit: float
@@ -248,7 +248,7 @@ class EtcdClient:
         return self._member
 
     def _check_term(self, endpoint: str, header: Any) -> None:
-        if self._terms.stale(endpoint, _cluster(header), header.raft_term):
+        if header.raft_term and self._terms.stale(endpoint, _cluster(header), header.raft_term):
             raise EtcdError(
                 Verdict.LEAVE,
                 f"raft term {header.raft_term} in cluster {_cluster(header)} lies behind the term {self._terms.term} "

@@ -20,6 +20,7 @@ from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
 from engine.clock import boottime
+from engine.door import Door
 from engine.http import PortBusy, Server
 from engine.inbound import Inbound
 from engine.metrics import Metrics
@@ -176,7 +177,11 @@ def _build(settings: Settings) -> _Replica:
     )  # fmt: skip
     sink.node = node
     access = Access((settings.api_secret,) if settings.api_secret else ())
-    peers, reader, server = Peers(lease, me), Connection(url, f"adapter-read:{me.name}"), Server(metrics.observe_http)
+    peers, reader, server = (
+        Peers(lease, me),
+        Connection(url, f"adapter-read:{me.name}"),
+        Server(metrics.observe_http, _limits(settings)),
+    )
     Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit
@@ -224,7 +229,19 @@ def _desk_settings(settings: Settings) -> DeskSettings:
         "MKT": settings.max_intent_age_mkt, "LMT": settings.max_intent_age_lmt, "STP": settings.max_intent_age_stp,
         "STP LMT": settings.max_intent_age_stp, "": settings.max_intent_age_other,
     }  # fmt: skip
-    return DeskSettings(settings.cluster_name, "", limits, ages, settings.order_rate, settings.max_unacknowledged)
+    return DeskSettings(
+        settings.cluster_name,
+        "",
+        limits,
+        ages,
+        settings.order_rate,
+        settings.order_rate_per_symbol,
+        settings.max_unacknowledged,
+    )
+
+
+def _limits(settings: Settings) -> Door:
+    return Door(settings.rate_limit_per_minute, tuple(settings.allowed_origins))
 
 
 def _gauges(metrics: Metrics, node: Node) -> None:

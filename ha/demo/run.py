@@ -40,8 +40,9 @@ from ha.local.process import Child, Spec, spawn
 from ha.local.supervise import Event
 
 SYMBOLS = 6
-SETTLE = 10.0  # seconds in which the traffic repeats what was not answered
-READY_WITHIN = 20.0  # seconds for a leader with a healthy standby, before a kill and at the end
+TRAFFIC_SETTLES = 6.0  # seconds in which the traffic repeats what was not answered
+PAIR_READY = 20.0  # seconds for a leader with a healthy standby, before an order and before each kill
+PAIR_SETTLES = 15.0  # seconds in which orders on their way arrive, and both books become equal
 # settings of the caller's that would make the traffic a stranger to its own pair, or throttle it
 _NOT_FOR_THE_DEMO = (
     *(name + ending for name in ("API_SECRET_KEY", "SECRET_KEY") for ending in ("", "_FILE")),
@@ -49,6 +50,11 @@ _NOT_FOR_THE_DEMO = (
     "RATE_LIMIT_PER_MINUTE",
     "FAILPOINTS",
 )
+
+
+# An order accepted for a contract that an order in doubt then holds waits, and expires at its age: here soon enough to be
+# seen. Left at a minute the run would end with orders that are neither sent nor over.
+_SETTINGS = {f"MAX_INTENT_AGE_{kind}": "5" for kind in ("MKT", "LMT")}
 
 
 class DemoFailed(Exception):
@@ -127,7 +133,7 @@ async def _carry_out(plan: Plan, console: Console) -> report.Report:
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     scene = Scene(names=("a", "b"))
-    env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_THE_DEMO}
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_THE_DEMO} | _SETTINGS
     pair = LocalPair(
         plan.directory, ports=plan.ports, restart=True, env=env, on_event=lambda event: _tell(scene, event)
     )
@@ -165,7 +171,7 @@ class _Run:
                 raise DemoFailed(f"the traffic ended with {traffic.how_it_ended()}:\n{traffic.last_lines()}")
             self._say("the traffic has ended; waiting until both replicas and the broker are at rest")
             reader = collect.Reader(self._urls, self._control, self._history, self._scene, since=since)
-            settled = await reader.settle(READY_WITHIN)
+            settled = await reader.settle(PAIR_SETTLES)
         return report.Report(
             verdict=settled.verdict,
             history=settled.history,
@@ -194,7 +200,12 @@ class _Run:
         """The traffic as a child; asked to stop, then killed, if it still runs at the end."""
         plan = self._plan
         argv = [sys.executable, "-m", "adapter_client.traffic", "--history", str(self._history)]
-        argv += [f"--rate={plan.rate}", f"--seconds={plan.seconds}", f"--seed={plan.seed}", f"--settle={SETTLE}"]
+        argv += [
+            f"--rate={plan.rate}",
+            f"--seconds={plan.seconds}",
+            f"--seed={plan.seed}",
+            f"--settle={TRAFFIC_SETTLES}",
+        ]
         argv += [f"--url={url}" for url in self._urls.values()]
         argv += [f"--symbols={','.join(prices)}", *(f"--price={symbol}={price}" for symbol, price in prices.items())]
         log = plan.directory / "log" / "traffic.log"
@@ -220,10 +231,10 @@ class _Run:
 
     async def _paired(self, watch: Watch, when: str) -> str:
         try:
-            return await watch.until(self._scene.paired, READY_WITHIN)
+            return await watch.until(self._scene.paired, PAIR_READY)
         except TimeoutError:
             why = self._scene.disagreement() or "it came too late"
-            raise DemoFailed(f"no leader with a healthy standby {when} within {READY_WITHIN:g} s: {why}") from None
+            raise DemoFailed(f"no leader with a healthy standby {when} within {PAIR_READY:g} s: {why}") from None
 
     def _say(self, sentence: str) -> None:
         self._scene.tell(datetime.now(UTC), sentence)

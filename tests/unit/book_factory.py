@@ -53,7 +53,7 @@ class Ledger:
         self.log += events
         return events
 
-    def add(self, kind: Kind, order: str | None = None, **payload: Any) -> Event:
+    def add(self, kind: Kind, order: str | None = None, /, **payload: Any) -> Event:
         """Fold one event with this payload."""
         at = NOON + timedelta(milliseconds=self.book.seq)
         return self.write(Draft(kind, payload, at, order, "local" if order else None))[0]

@@ -1,0 +1,160 @@
+"""What a client may send: every wrong field is named, nothing is guessed, and one order has one form."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import Problem
+from engine.request import NOT_SERVED_YET, conflict, parse_order, same_order
+
+GOOD: dict[str, Any] = {
+    "client_order_id": "s1-000001", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "LMT",
+    "limit_price": "190.50",
+}  # fmt: skip
+
+
+def refused(**change: Any) -> dict[str, str]:
+    """The fields that are named when GOOD is changed like this; None leaves a field out."""
+    body = {key: value for key, value in (GOOD | change).items() if value is not None}
+    with pytest.raises(Problem) as caught:
+        parse_order(body)
+    assert caught.value.status == 422
+    assert all(error.field and error.message for error in caught.value.errors)
+    return {error.field: error.message for error in caught.value.errors}
+
+
+def outcome(body: object) -> Problem | None:
+    """The refusal, or None for an order."""
+    try:
+        parse_order(body)
+    except Problem as problem:
+        return problem
+    return None
+
+
+def test_good_order_is_parsed_into_decimals() -> None:
+    order = parse_order(GOOD)
+    assert (order.quantity, order.limit_price) == (Decimal(10), Decimal("190.50"))
+    assert (order.tif, order.sec_type, order.exchange, order.currency) == ("DAY", "STK", "SMART", "USD")
+
+
+def test_nulls_of_the_documented_example_are_as_good_as_left_out() -> None:
+    order = parse_order(GOOD | {"stop_price": None, "account": None, "valid_until": None, "con_id": None})
+    assert same_order(order.canonical(), parse_order(GOOD))
+
+
+@pytest.mark.parametrize("field", ["client_order_id", "symbol", "side", "quantity", "order_type"])
+def test_missing_field_is_named(field: str) -> None:
+    assert field in refused(**{field: None})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("client_order_id", ""), ("client_order_id", "a" * 65), ("client_order_id", "a b"), ("client_order_id", "ä"),
+        ("client_order_id", "a\n"), ("client_order_id", 7), ("symbol", ""), ("symbol", "aapl"), ("symbol", "A" * 33),
+        ("symbol", "AAPL\n"), ("side", "buy"), ("side", "HOLD"), ("quantity", "0"), ("quantity", "-1"), ("quantity", "1e30"),
+        ("quantity", "NaN"), ("quantity", "Infinity"), ("quantity", ""), ("quantity", "ten"), ("quantity", 10.5),
+        ("quantity", True), ("quantity", "0.000000001"), ("quantity", "1" * 40), ("quantity", ["10"]),
+        ("limit_price", "0"), ("limit_price", "-5"), ("limit_price", "sNaN"), ("limit_price", "1000000001"),
+        ("order_type", "TRAIL"), ("tif", "FOREVER"), ("sec_type", "BOND"), ("currency", "usd"), ("currency", "DOLLAR"),
+        ("account", ""), ("account", "a" * 65), ("account", "DU\x00"), ("valid_until", "tomorrow"), ("outside_rth", "maybe"),
+    ],
+)  # fmt: skip
+def test_impossible_value_is_refused_and_its_field_is_named(field: str, value: object) -> None:
+    assert field in refused(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"limit_price": None}, "limit_price"),
+        ({"order_type": "MKT"}, "limit_price"),
+        ({"order_type": "STP", "limit_price": None}, "stop_price"),
+        ({"order_type": "STP LMT"}, "stop_price"),
+        ({"stop_price": "1"}, "stop_price"),
+        ({"order_type": "MOC", "limit_price": None}, "order_type"),
+        ({"tif": "GTD"}, "tif"),
+        ({"sec_type": "OPT"}, "sec_type"),
+        ({"valid_until": "2026-01-31T15:00:00"}, "valid_until"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_named(change: dict[str, Any], field: str) -> None:
+    assert field in refused(**change)
+
+
+def test_several_wrong_fields_are_named_at_once() -> None:
+    assert {"side", "quantity", "tif"} <= refused(side="x", quantity="0", tif="x").keys()
+
+
+def test_unknown_field_is_an_error_and_not_ignored() -> None:
+    assert "unknown field" in refused(limitprice="1")["limitprice"]
+
+
+@pytest.mark.parametrize("field", NOT_SERVED_YET)
+def test_known_field_that_is_not_served_yet_is_refused_with_a_sentence(field: str) -> None:
+    assert "does not serve it yet" in refused(**{field: "1"})[field]
+
+
+@pytest.mark.parametrize("data", [None, [], "order", 1, [GOOD]])
+def test_what_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(Problem) as caught:
+        parse_order(data)
+    assert caught.value.status == 422
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "x"]), inner)))  # fmt: skip
+def test_nothing_but_a_problem_comes_out_of_nonsense(data: object) -> None:
+    for body in (data, GOOD | data if isinstance(data, dict) else GOOD):
+        problem = outcome(body)
+        assert problem is None or (problem.status == 422 and problem.errors)
+
+
+# ---- one order, one form
+
+
+@pytest.mark.rule(37)
+@pytest.mark.parametrize("quantity", ["10", "10.0", "10.00", "1e1", "010", 10])
+def test_same_quantity_in_another_spelling_is_the_same_order(quantity: object) -> None:
+    assert same_order(parse_order(GOOD).canonical(), parse_order(GOOD | {"quantity": quantity}))
+
+
+@pytest.mark.rule(37)
+@pytest.mark.parametrize(
+    "change",
+    [{"quantity": "11"}, {"side": "SELL"}, {"symbol": "MSFT"}, {"limit_price": "190.51"}, {"tif": "GTC"},
+     {"valid_until": "2026-01-31T15:00:00Z"}, {"outside_rth": True}],
+)  # fmt: skip
+def test_another_field_is_another_order(change: dict[str, Any]) -> None:
+    assert not same_order(parse_order(GOOD).canonical(), parse_order(GOOD | change))
+
+
+@pytest.mark.rule(37)
+def test_same_moment_in_another_zone_is_the_same_order() -> None:
+    a = parse_order(GOOD | {"valid_until": "2026-01-31T15:00:00Z"})
+    assert same_order(a.canonical(), parse_order(GOOD | {"valid_until": "2026-01-31T16:00:00+01:00"}))
+
+
+@pytest.mark.rule(37)
+@given(st.decimals("0.00000001", "1000000000", allow_nan=False, places=8))
+def test_canonical_form_is_read_back_as_itself(quantity: Decimal) -> None:
+    order = parse_order(GOOD | {"quantity": str(quantity)})
+    again = parse_order(order.canonical())
+    assert again.canonical() == order.canonical()
+    assert again.quantity == quantity
+
+
+@pytest.mark.rule(37)
+def test_canonical_form_says_only_what_the_client_said() -> None:
+    assert set(parse_order(GOOD).canonical()) == set(GOOD)
+
+
+def test_conflict_names_the_key() -> None:
+    problem = conflict("k1")
+    assert (problem.status, problem.errors[0].field) == (409, "client_order_id")
