@@ -48,7 +48,7 @@ Record = TypeVar("Record")
 
 ORDERS = "/api/v1/orders"
 PAGE = 500
-SHORTEST_ATTEMPT = 0.05  # seconds: less would only manufacture unknown outcomes
+SHORTEST_ATTEMPT = 0.2  # seconds; an attempt that is given less only makes an unknown outcome
 
 
 class AdapterClient:
@@ -256,7 +256,10 @@ class AdapterClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Attempt]:
-        """Attempt after attempt, from one replica to the other, until the time is up; at least one."""
+        """Attempt after attempt, from one replica to the other, until the time is up; at least one.
+
+        None is begun so late that it could not be answered: the last 0.2 s of the time may pass unused.
+        """
         give_up_at = time.monotonic() + seconds
         backoff = Backoff(self._rng)
         target = self._leader
@@ -273,15 +276,15 @@ class AdapterClient:
                 timeout=max(SHORTEST_ATTEMPT, min(self._attempt_timeout, give_up_at - time.monotonic())),
             )
             # whoever did not answer is not asked first again, by this call or by any other
-            if self._leader == target and attempt.kind in {Kind.UNAVAILABLE, Kind.UNKNOWN}:
+            silent = attempt.kind in {Kind.UNAVAILABLE, Kind.UNKNOWN} and not attempt.wherever_asked
+            if silent and self._leader == target:
                 self._leader = self._other(target)
             yield attempt
             wait = backoff.after(attempt)
-            if time.monotonic() + wait >= give_up_at:
+            if time.monotonic() + wait + SHORTEST_ATTEMPT > give_up_at:
                 return
             await asyncio.sleep(wait)
-            # the rate limit is the caller's own and would be met again next door
-            target = target if attempt.kind is Kind.LIMITED else self._other(target)
+            target = target if attempt.wherever_asked else self._other(target)
 
     async def _pages(
         self,

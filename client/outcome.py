@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Any
 
 FIRST_WAIT = 0.02
-LONGEST_WAIT = 0.25
+LONGEST_WAIT = 0.5
+HELD = "urn:adapter:held"
 
 
 class Kind(StrEnum):
@@ -45,6 +46,12 @@ class Attempt:
     error: str | None = None
     retry_after: float | None = None
     location: str | None = None
+
+    @property
+    def wherever_asked(self) -> bool:
+        """The other replica would say the same: the caller's own rate limit, or a contract that an open break holds."""
+        held = self.kind is Kind.UNAVAILABLE and self.body is not None and self.body.get("type") == HELD
+        return held or self.kind is Kind.LIMITED
 
 
 def classify(status: int) -> Kind:
@@ -79,10 +86,10 @@ def read_retry_after(value: str | None, now: datetime) -> float | None:
 
 
 class Backoff:
-    """Waits that double from 20 ms to 250 ms, each between half and the whole of its step.
+    """Waits that double from 20 ms to 500 ms, each between half and the whole of its step.
 
-    A 503's Retry-After is only a ceiling here: the other replica may lead long before this one thinks so. A 429's is
-    an order, for the limit is the caller's own.
+    The Retry-After of a replica that is not ready is only a ceiling here: the other one may lead long before this one
+    thinks so. Where the other one would say the same, it is an order.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -95,4 +102,4 @@ class Backoff:
         self._step = min(LONGEST_WAIT, self._step * 2)
         if attempt.retry_after is None:
             return wait
-        return max(wait, attempt.retry_after) if attempt.kind is Kind.LIMITED else min(wait, attempt.retry_after)
+        return max(wait, attempt.retry_after) if attempt.wherever_asked else min(wait, attempt.retry_after)

@@ -15,7 +15,7 @@ from decimal import Decimal
 from .model import OrderRequest, Side
 
 CENT = Decimal("0.01")
-LARGEST_NET = 40  # shares by which the immediate orders of one symbol may lean to one side
+LARGEST_NET = 40  # shares by which the immediate orders of one symbol may lean to one side, and the resting ones
 RESTING_SHARE = 0.5  # of the limit orders: placed away from the market, the others cross it
 CANCEL_AFTER = (0.2, 3.0)  # seconds
 
@@ -58,7 +58,7 @@ class Planned:
 def plan(mix: Mix, *, seed: int, run: str) -> Iterator[Planned]:
     """The run's orders in rising order of time. The same seed draws the same orders; `run` keeps their keys apart."""
     rng = random.Random(seed)
-    net: dict[str, int] = defaultdict(int)
+    net: dict[tuple[str, bool], int] = defaultdict(int)
     # of all orders, only those that rest can be cancelled with effect: their share is raised accordingly
     resting = mix.limit_share * RESTING_SHARE
     cancelled = min(1.0, mix.cancel_share / resting) if resting else 0.0
@@ -68,9 +68,8 @@ def plan(mix: Mix, *, seed: int, run: str) -> Iterator[Planned]:
         quantity = rng.randint(1, 10)
         limit = rng.random() < mix.limit_share
         rests = limit and rng.random() < RESTING_SHARE
-        side = _side(rng, net[symbol])
-        if not rests:
-            net[symbol] += quantity if side == "BUY" else -quantity
+        side = _side(rng, net[symbol, rests])
+        net[symbol, rests] += quantity if side == "BUY" else -quantity
         request = OrderRequest(
             client_order_id=f"t{seed}-{run}-{number:06d}",
             symbol=symbol,

@@ -28,6 +28,7 @@ from .record import Record
 from .schedule import Mix, Planned, plan
 
 PATIENCE = 2.5  # seconds of one call; the traffic repeats it under the same key until its own end
+GRACE = 0.5  # seconds after the end in which calls under way end by themselves, before they are cut off
 TOKEN_VARIABLE = "ADAPTER_TOKEN"
 
 
@@ -130,7 +131,7 @@ class Traffic:
                     following.create_task(self._follow(client, record, planned))
                 await self._stopped_within(started + self._mix.seconds - time.monotonic())
                 self.stop()
-                limit.reschedule(asyncio.get_running_loop().time() + self._seconds_left())
+                limit.reschedule(asyncio.get_running_loop().time() + self._seconds_left() + GRACE)
 
     async def _follow(self, client: AdapterClient, record: Record, planned: Planned) -> None:
         """One order from its arrival to its answer, and its cancel where one is planned."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from engine import views
 from engine.auth import Access
@@ -113,8 +113,8 @@ class Api:
         self._access.asker(request, "viewer")
         after, limit = _page(request)
         query = request.query
-        state = _state(query.get("state"))
-        symbol, key = query.get("symbol"), query.get("client_order_id")
+        state = _state(query.get("state") or None)
+        symbol, key = query.get("symbol") or None, query.get("client_order_id") or None
         found = [
             o
             for o in self._book.orders.values()
@@ -187,7 +187,7 @@ class Api:
         standing = self._standing()
         if standing.leader_url is None or "hop" in request.query:
             raise unavailable("not-leader", "This replica does not lead, and knows no leader now.")
-        location = f"{standing.leader_url}{request.path}?{urlencode([*request.query.items(), ('hop', '1')])}"
+        location = f"{standing.leader_url}{quote(request.path)}?{urlencode([*request.query.items(), ('hop', '1')])}"
         return self._answer(307, None, {"Location": location})
 
     def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
@@ -207,7 +207,7 @@ def _page(request: Request) -> tuple[int, int]:
 
 def _whole(request: Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query.get(name)
-    if text is None:
+    if not text:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 19 or not least <= int(text) <= most:
         raise invalid(FieldError(name, f"a whole number from {least} to {most}"))
@@ -226,7 +226,7 @@ def _state(text: str | None) -> State | None:
 def _wait(request: Request) -> float:
     """Seconds to wait for evidence, 0 = not at all."""
     what = request.query.get("wait")
-    if what is None:
+    if not what:
         return 0.0
     if what != "working":
         raise invalid(FieldError("wait", "the only thing to wait for is `working`"))

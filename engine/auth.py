@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ ROLES = ("viewer", "trader", "operator")
 """Each may do what those before it may."""
 
 MAX_TOKEN = 4096
+_SUBJECT = re.compile(r"[\x21-\x7e]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Access:
             raise _unauthorized("Send `Authorization: Bearer TOKEN`; tokens are issued by `adapter token`.")
         claims = self._claims(token.strip())
         subject, held = claims.get("sub"), claims.get("role")
-        if not isinstance(subject, str) or not subject or len(subject) > 64 or held not in ROLES:
+        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or held not in ROLES:
             raise _unauthorized("The token names no subject or no role of viewer, trader, operator.")
         if ROLES.index(held) < ROLES.index(role):
             raise Problem(403, "role", "Not allowed", f"This needs the role {role}; the token's is {held}.")
@@ -47,7 +49,11 @@ class Access:
                 return dict(jwt.decode(token, secret, algorithms=["HS256"], options={"require": ["exp", "sub"]}))
             except jwt.ExpiredSignatureError:
                 why = "The token has expired; issue a new one with `adapter token`."
-            except jwt.PyJWTError:
+            except (
+                jwt.PyJWTError,
+                ValueError,
+                OverflowError,
+            ):  # the latter two: bytes that are no text, an end without end
                 continue
         raise _unauthorized(why)
 

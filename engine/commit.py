@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from loguru import logger
 
@@ -76,6 +77,7 @@ class Committer:
         self.closed = False
         self.database_offset: float | None = None  # database clock minus ours, seconds, as of the last proof
         self._answer_lost = False  # of the group in flight
+        self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
 
     async def open(self) -> None:
         """Start writing, on a connection that is open and now carries this epoch's tag (R11). Raises StoreError."""
@@ -119,6 +121,7 @@ class Committer:
         )
         self._proof_due = started + self._proof_every
         self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp() if rows else None
+        self.control = rows[0]["control"] or {} if rows else {}
         self._on_proof(started)
 
     def stop(self) -> None:

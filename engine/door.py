@@ -1,6 +1,8 @@
 """Who may knock how often, and from which pages: rate limits per token and per remote address, and CORS. Pure.
 
-Only paths under `/api/` are limited: probes and metrics must answer when everything else is refused.
+Only paths under `/api/` are limited: probes and metrics must answer when everything else is refused. A browser sends a simple POST
+from any page without asking first, so a page that is not allowed is refused here and not by the browser: without tokens, on
+loopback, every page that this machine's user opens could place orders otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from engine.errors import Problem
 from engine.pace import Pace
 
 MINUTE = 60.0
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEMBERED = 4096
 """Tokens and addresses remembered at most: a flood from many addresses does not fill the memory."""
 
@@ -24,12 +27,15 @@ class Door:
         self._per_minute, self._origins = per_minute, frozenset(origins)
         self._paces: OrderedDict[str, Pace] = OrderedDict()
 
-    def check(self, path: str, remote: str, headers: Mapping[str, str], now: float) -> None:
-        """Raises Problem 429 with Retry-After when this token or this address asked too often."""
+    def check(self, method: str, path: str, remote: str, headers: Mapping[str, str], now: float) -> None:
+        """Raises Problem 403 for a page that is not allowed, 429 with Retry-After for who asked too often."""
+        origin = headers.get("Origin")
+        if origin is not None and origin not in self._origins and method not in _READS:
+            raise Problem(403, "origin", "Not allowed", "Pages of this origin may not call (ALLOWED_ORIGINS).")
         if self._per_minute is None or not path.startswith("/api/"):
             return
-        token = headers.get("Authorization")
-        who = [f"address {remote}"] + ([f"token {hashlib.sha256(token.encode()).hexdigest()}"] if token else [])
+        token = headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        who = [f"address {remote}"] + ([f"token {hashlib.sha256(token).hexdigest()}"] if token else [])
         paces = [self._pace(name) for name in who]
         if (wait := max(pace.wait(now) for pace in paces)) > 0:
             raise Problem(

@@ -6,6 +6,7 @@ What every answer needs is done here once: problem+json, a correlation id, a lim
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import uuid
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 from loguru import logger
 
 from engine.clock import boottime
@@ -21,7 +22,11 @@ from engine.door import Door
 from engine.errors import Problem
 
 MAX_BODY = 64 * 1024
+BODY_DEADLINE = 10.0
+"""Seconds within which a body must have come."""
+
 _CORRELATION = re.compile(r"^[A-Za-z0-9._:\-]{1,64}$")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE", "PUT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,23 @@ class Request:
     correlation_id: str
 
     def json(self) -> Any:
-        """The body as JSON. Raises Problem 400 with where it breaks."""
+        """The body as JSON (RFC 8259: UTF-8, no NaN; a name twice in an object is refused). Raises Problem 400."""
         try:
-            return json.loads(self.body or b"null", parse_float=str)
+            text = self.body.decode("utf-8") or "null"
+            return json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
         except (ValueError, RecursionError) as error:
             raise Problem(400, "malformed", "The body is not JSON", str(error)) from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # whoever reads the first one and whoever reads the last would see different orders
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 @dataclass(slots=True)
@@ -57,6 +74,33 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Socket:
+    """One open WebSocket, as a handler sees it."""
+
+    def __init__(self, raw: web.WebSocketResponse) -> None:
+        self._raw = raw
+
+    async def send(self, value: Any) -> None:
+        """Send one JSON value. Raises ConnectionError when the other end is gone."""
+        try:
+            await self._raw.send_str(json.dumps(value, separators=(",", ":")))
+        except (ConnectionError, RuntimeError) as error:
+            raise ConnectionError(str(error)) from error
+
+    async def received(self) -> AsyncIterator[Any]:
+        """What comes, as JSON values, until the other end is gone. What is not JSON ends the connection."""
+        async for message in self._raw:
+            if message.type is not WSMsgType.TEXT:
+                return
+            try:
+                yield json.loads(message.data)
+            except ValueError:
+                return
+
+
+SocketHandler = Callable[[Request, Socket], Awaitable[None]]
 Observer = Callable[[str, str, int, float], None]
 
 
@@ -74,6 +118,8 @@ def problem_response(problem: Problem, correlation_id: str | None = None) -> Res
     if correlation_id is not None:
         body["correlation_id"] = correlation_id
     headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after is not None else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(problem.status, body, headers, "application/problem+json")
 
 
@@ -84,10 +130,15 @@ class Server:
         self._observe, self._door = observe, door or Door()
         self._runner: web.AppRunner | None = None
         self._routes: list[tuple[str, str, Handler]] = []
+        self._sockets: list[tuple[str, Callable[[Request], None], SocketHandler]] = []
 
     def route(self, method: str, path: str, handler: Handler) -> None:
         """Serve `method` on `path` (`{name}` is a parameter). GET serves HEAD and OPTIONS too."""
         self._routes.append((method, path, handler))
+
+    def websocket(self, path: str, admit: Callable[[Request], None], handler: SocketHandler) -> None:
+        """Serve a WebSocket on `path`. `admit` raises Problem for whom it does not know; `handler` runs until it is over."""
+        self._sockets.append((path, admit, handler))
 
     async def start(self, host: str, ports: list[int]) -> None:
         """Listen. Raises PortBusy with a sentence that names the port."""
@@ -95,7 +146,9 @@ class Server:
         for method, path, handler in self._routes:
             for verb in (method, "HEAD", "OPTIONS") if method == "GET" else (method,):
                 app.router.add_route(verb, path, self._wrap(path, handler))
-        app.router.add_route("*", "/{anything:.*}", self._nothing_there)
+        for path, admit, talk in self._sockets:
+            app.router.add_route("GET", path, self._wrap_socket(admit, talk))
+        app.router.add_route("*", "/{anything:.*}", self._wrap("", self._nothing_there))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75)
         await self._runner.setup()
         for port in ports:
@@ -118,9 +171,9 @@ class Server:
             started = asyncio.get_running_loop().time()
             correlation_id = _correlation_id(raw)
             try:
-                self._door.check(raw.path, raw.remote or "", raw.headers, boottime())
-                if raw.method == "OPTIONS":
-                    response = Response(204, headers={"Allow": "GET, HEAD, OPTIONS"})
+                self._door.check(raw.method, raw.path, raw.remote or "", raw.headers, boottime())
+                if raw.method == "OPTIONS" and (methods := self._served(raw.path)):
+                    response = Response(204, headers={"Allow": ", ".join(methods)})
                 else:
                     response = await handler(await _request(raw, correlation_id))
             except Problem as problem:
@@ -133,24 +186,57 @@ class Server:
                 logger.exception("unhandled in {} {} (correlation id {})", raw.method, raw.path, correlation_id)
                 response = problem_response(_DEFECT, correlation_id)
             response.headers |= self._door.headers(raw.headers.get("Origin"))
-            self._observe(raw.method, path, response.status, asyncio.get_running_loop().time() - started)
+            method = raw.method if raw.method in _METHODS else "other"
+            self._observe(method, path, response.status, asyncio.get_running_loop().time() - started)
             return await _send(raw, response, correlation_id)
 
         return handle
 
-    async def _nothing_there(self, raw: web.Request) -> web.StreamResponse:
-        correlation_id = _correlation_id(raw)
-        known = {path for _, path, _ in self._routes}
-        if raw.path in known:
-            problem = Problem(
-                405, "method-not-allowed", "Method not allowed", f"{raw.method} is not served on {raw.path}."
+    def _wrap_socket(
+        self, admit: Callable[[Request], None], talk: SocketHandler
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(raw: web.Request) -> web.StreamResponse:
+            correlation_id = _correlation_id(raw)
+            request = Request(
+                raw.method, raw.path, raw.query, raw.headers, raw.match_info, b"", raw.remote or "", correlation_id
             )
-        else:
-            problem = Problem(404, "no-such-path", "No such path", _why_absent(raw.path))
-        return await _send(raw, problem_response(problem, correlation_id), correlation_id)
+            try:
+                admit(request)
+            except Problem as problem:
+                return await _send(raw, problem_response(problem, correlation_id), correlation_id)
+            socket = web.WebSocketResponse(max_msg_size=MAX_BODY, autoping=True)
+            await socket.prepare(raw)
+            with contextlib.suppress(ConnectionError):
+                await talk(request, Socket(socket))
+            await socket.close()
+            return socket
+
+        return handle
+
+    async def _nothing_there(self, request: Request) -> Response:
+        if methods := self._served(request.path):
+            problem = Problem(
+                405, "method-not-allowed", "Method not allowed", f"{request.method} is not served on {request.path}."
+            )
+            refused = problem_response(problem, request.correlation_id)
+            refused.headers["Allow"] = ", ".join(methods)
+            return refused
+        raise Problem(404, "no-such-path", "No such path", _why_absent(request.path))
+
+    def _served(self, path: str) -> list[str]:
+        """The methods that `path` answers to; empty where nothing is."""
+        found = {method for method, pattern, _ in self._routes if _fits(pattern, path)}
+        return sorted(found | ({"HEAD", "OPTIONS"} if "GET" in found else set()))
 
 
 _DEFECT = Problem(500, "internal", "Internal error", "This is a defect; the log has it under the correlation id.")
+
+
+def _fits(pattern: str, path: str) -> bool:
+    parts, given = pattern.split("/"), path.split("/")
+    return len(parts) == len(given) and all(
+        p == g or (p.startswith("{") and g) for p, g in zip(parts, given, strict=True)
+    )
 
 
 def _why_absent(path: str) -> str:
@@ -172,9 +258,10 @@ async def _request(raw: web.Request, correlation_id: str) -> Request:
     if (raw.content_length or 0) > MAX_BODY:
         raise _too_large()
     try:
-        body = await asyncio.wait_for(raw.read(), 10) if raw.can_read_body else b""
+        body = await asyncio.wait_for(raw.read(), BODY_DEADLINE) if raw.can_read_body else b""
     except TimeoutError:
-        raise Problem(408, "slow-body", "The body did not come", "The body must come within 10 s.") from None
+        why = f"The body must come within {BODY_DEADLINE:g} s."
+        raise Problem(408, "slow-body", "The body did not come", why) from None
     return Request(
         raw.method, raw.path, raw.query, raw.headers, raw.match_info, body, raw.remote or "", correlation_id
     )  # fmt: skip

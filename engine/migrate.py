@@ -136,6 +136,7 @@ def _grant(connection: sqlalchemy.Connection, role: str) -> None:
         sql.SQL(
             "GRANT INSERT, UPDATE, DELETE ON ledger.orders, ledger.executions, ledger.positions, ledger.breaks TO {}"
         ).format(me),
+        sql.SQL("GRANT INSERT, UPDATE, DELETE ON ledger.control TO {}").format(me),
         sql.SQL("REVOKE ALL ON FUNCTION ledger.claim(bigint, bigint, jsonb) FROM PUBLIC"),
         sql.SQL("GRANT EXECUTE ON FUNCTION ledger.claim(bigint, bigint, jsonb) TO {}").format(me),
     ]

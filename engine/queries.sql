@@ -4,7 +4,8 @@
 SELECT ledger.append(%(epoch)s, %(events)s::jsonb) AS added
 
 -- name: prove
-SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now
+SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now,
+       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
 
 -- name: claim
 SELECT ledger.claim(%(expected)s, %(at_least)s, %(term)s::jsonb) AS epoch
@@ -17,7 +18,8 @@ SELECT epoch, name, instance FROM ledger.epoch
 
 -- name: pulse
 SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS proof_seq, p.digest, p.state,
-       (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head, clock_timestamp() AS now
+       (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head, clock_timestamp() AS now,
+       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
   FROM ledger.epoch e, ledger.proof p
 
 -- name: events_after
@@ -68,3 +70,10 @@ SELECT seq FROM ledger.projection
 
 -- name: tag
 SELECT set_config('application_name', %(name)s, false)
+
+-- name: wish
+INSERT INTO ledger.control (key, value, by) VALUES (%(key)s, %(value)s::jsonb, %(by)s)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, by = excluded.by, at = clock_timestamp()
+
+-- name: wish_no_more
+DELETE FROM ledger.control WHERE key = %(key)s

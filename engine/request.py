@@ -6,16 +6,27 @@ the client sent them, parsed, so that `1.0` equals `1.00` and a default of a lat
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from engine.errors import FieldError, Problem, invalid
 
 MAX_QUANTITY = Decimal("1e9")
 MAX_PRICE = Decimal("1e9")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def _decimal(value: object) -> object:
@@ -26,7 +37,20 @@ def _decimal(value: object) -> object:
         )
     if isinstance(value, str) and len(value) > 32:
         raise ValueError("has too many digits")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python also reads 1_000, full-width digits and spaces
+        raise ValueError('must be a decimal string such as "190.50"')
     return value
+
+
+def _moment(value: object) -> object:
+    """Accept ISO 8601 text only; a bare number would be read as seconds since 1970."""
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) and "T" in value else "")
+        return moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2025-01-31T15:00:00Z") from None
 
 
 Price = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_PRICE, max_digits=20, decimal_places=8)]
@@ -59,8 +83,8 @@ class OrderRequest(BaseModel):
     exchange: Upper = "SMART"
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
     account: Text | None = None
-    valid_until: datetime | None = None
-    outside_rth: bool = False
+    valid_until: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    outside_rth: StrictBool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,7 @@ from engine.book import Book
 from engine.broker import Broker, Outgoing
 from engine.clock import Clock, boottime, iso, utcnow
 from engine.commit import Committer, Done, Outcome
-from engine.errors import Problem, unavailable, unknown_outcome
+from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
 from engine.order import Order, State
 from engine.pace import Pace
@@ -111,6 +111,8 @@ class Desk:
             return 200, self._same(await self._answer(waiting), request)
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
+        if request.valid_until is not None and request.valid_until <= self._database_now():  # R8: never sent late
+            raise invalid(FieldError("valid_until", "has passed already"))
         risk.check(request, self.book, self.settings.limits)
         account = request.account or self.account
         if (hold := self.book.holding(account, request.symbol)) is not None:
@@ -330,10 +332,13 @@ class Desk:
     def _follow_up(self, kind: Kind, payload: dict[str, Any], order: Order) -> Draft:
         return Draft(kind, payload, utcnow(), order.id, order.subject, order.correlation_id)
 
+    def _database_now(self) -> datetime:
+        offset = self._committer.database_offset if self._committer is not None else None
+        return utcnow() + timedelta(seconds=offset or 0.0)
+
     def _too_old(self, order: Order) -> str | None:
         """R8: age is measured against the database's clock."""
-        offset = self._committer.database_offset if self._committer is not None else None
-        now = utcnow() + timedelta(seconds=offset or 0.0)
+        now = self._database_now()
         if order.valid_until is not None and now > order.valid_until:
             return "valid_until passed before it could be sent"
         ages = self.settings.max_intent_age

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ha.etcd_calls import Condition, Field, repeat
 from ha.etcd_claim import Claim
@@ -28,13 +28,22 @@ from ha.lease import (
 T = TypeVar("T")
 
 
+class Disk(Protocol):
+    """Where a lease's id is kept before the lease exists (R34)."""
+
+    def write(self, lease_id: int) -> None:
+        """Put the id on the disk, in place of the last one. Raises OSError."""
+
+    def shows(self, lease_id: int) -> bool:
+        """Whether this id still stands there."""
+
+
 class Commands:
     """The commands of the lease port. None of them raises for what etcd does."""
 
-    def __init__(self, keeper: Keeper, write_lease_file: Callable[[int], None]) -> None:
-        """`write_lease_file` puts a lease id on the disk, and raises OSError."""
+    def __init__(self, keeper: Keeper, disk: Disk) -> None:
         self._keeper = keeper
-        self._write = write_lease_file
+        self._disk = disk
         self._chosen: int | None = None  # on the disk, never granted
         self.disk_problem: str | None = None
 
@@ -44,7 +53,7 @@ class Commands:
         if self._chosen is None:
             lease_id = secrets.randbelow(MAX_LEASE_ID) + 1
             try:
-                self._write(lease_id)
+                self._disk.write(lease_id)
             except OSError as error:
                 self.disk_problem = f"the lease file cannot be written: {error}"
                 return
@@ -131,6 +140,8 @@ class Commands:
             return Unknown("the lease is held already; release it first")
         if keeper.holding is not None:
             keeper.release(keeper.holding, within=keeper.timing.call_limit)
+        if self._chosen is not None and not self._disk.shows(self._chosen):
+            self._chosen = None
         self.prepare()
         if self._chosen is None:
             return Unknown(self.disk_problem or "the lease file cannot be written")

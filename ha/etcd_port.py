@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -59,14 +60,13 @@ class EtcdLease:
         self.on_stall: OnStall | None = None
         self._access = access
         self._cluster = cluster
-        self._run_dir = run_dir
         self._timing = timing or LeaseTiming()
         self._clock = clock
         self._key = leader_key(cluster)
         self._client = EtcdClient(access, longest_pause=self._timing.poll_every, clock=clock, token_life=token_life)
         sight = Sight(lambda state: self._on_loop(self._tell_change, state))
         self._keeper = Keeper(self._client, sight, self, key=self._key, timing=self._timing, clock=clock)
-        self._commands = Commands(self._keeper, self._write_lease_file)
+        self._commands = Commands(self._keeper, _RunDir(run_dir, cluster, self._key, access))
         self._watcher = Watcher(
             lambda endpoint: EtcdWatch(endpoint, access, self._key, limit=self._timing.call_limit, life=token_life),
             self._keeper.notice,
@@ -236,13 +236,26 @@ class EtcdLease:
             lease_id = result.lease_id
             self._keeper.submit(Job(lambda: _ignore(self._commands.release(lease_id)), _ignore))
 
-    def _write_lease_file(self, lease_id: int) -> None:
-        content = etcd_runfile.LeaseFile.of_this_process(lease_id, self._cluster, self._key, self._access)
-        etcd_runfile.write(self._run_dir, content)
-
     def _end_threads(self) -> None:
         self._watcher.stop()
         self._keeper.stop()
+
+
+class _RunDir:
+    """The `Disk` of one replica."""
+
+    def __init__(self, run_dir: Path, cluster: str, key: str, access: EtcdAccess) -> None:
+        self._run_dir = run_dir
+        self._content = etcd_runfile.LeaseFile.of_this_process(1, cluster, key, access)
+
+    def write(self, lease_id: int) -> None:
+        etcd_runfile.write(self._run_dir, replace(self._content, lease_id=lease_id))
+
+    def shows(self, lease_id: int) -> bool:
+        try:
+            return etcd_runfile.read(self._run_dir) == replace(self._content, lease_id=lease_id)
+        except (etcd_runfile.BadLeaseFile, OSError):
+            return False  # it is written anew
 
 
 def _ignore(_: object) -> None:

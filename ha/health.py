@@ -124,14 +124,14 @@ class Health:
             "gate": {"open": permit.gate_open(now), "reasons": permit.gate_reasons(now)},
             "gateway": {
                 "session": permit.session is not None, "link": permit.session is not None and "link" not in permit.shut,
-                "next_order_id": book.order_id_floor,
+                "next_order_id": book.order_id_floor, "next_restart_at": iso(node.tender.next_restart()),
             },
             "database": {"reachable": permit.proven(now) if leading else node.tail.reachable, "seq": book.seq},
             "etcd": {"reachable": node.etcd_problem is None, "members": contact.endpoints},
             "tail": {
                 "seq": book.seq, "lag_ms": 0 if leading else _bounded_ms(node.tail.lag(now)), "digest": f"{book.digest:016x}",
             },
-            "breaks": len(book.open_breaks), "paused": False, "halted": permit.halted is not None,
+            "breaks": len(book.open_breaks), "paused": node.paused, "halted": "halted" in node.control,
             "version": node.me.version, "uptime_ms": round((now - self._started) * 1000),
         }  # fmt: skip
 
@@ -154,7 +154,7 @@ class Health:
         seen = node.seen
         leader = seen.record.name if seen is not None and seen.record is not None else None
         return Response(200, {
-            "leader": leader, "epoch": self._epoch(), "paused": False, "halted": node.permit.halted is not None, "replicas": rows,
+            "leader": leader, "epoch": self._epoch(), "paused": node.paused, "halted": "halted" in node.control, "replicas": rows,
         })  # fmt: skip
 
     @staticmethod

@@ -35,13 +35,16 @@ from ha.etcd_port import EtcdLease
 from ha.fence import Wait
 from ha.health import Health
 from ha.lease import LeaderRecord, LeaseTiming
+from ha.link import PATH as PEER_PATH
 from ha.node import Node
+from ha.operate import Operate, OperateRules
 from ha.peers import Peers
 from ha.role import HAS_EPOCH
 from ha.startup import NotFit, check_database
 from ha.tail import Tail
 from ha.takeover import Rules, Takeover
 from ha.tend import Tender, TendRules
+from ha.watch import Watch
 from reconcile.run import Reconciler
 
 
@@ -59,6 +62,7 @@ def run(settings: Settings) -> int:
 @dataclass(slots=True)
 class _Replica:
     node: Node
+    watch: Watch
     server: Server
     peers: Peers
     reader: Connection
@@ -77,6 +81,7 @@ async def _run(settings: Settings) -> int:
         if not await _database_is_ours(settings, stop):
             return 0
         await replica.node.start()
+        replica.watch.start()
         replica.peers.start()
         logger.info(
             "replica {} of {} is up on {}", settings.replica_name, settings.cluster_name, settings.advertise_url
@@ -84,6 +89,7 @@ async def _run(settings: Settings) -> int:
         return await _until_stopped(replica.node, stop)
     finally:
         await replica.peers.stop()
+        await replica.watch.stop()
         await replica.node.stop()
         await replica.reader.close()
         await replica.server.stop()
@@ -182,12 +188,21 @@ def _build(settings: Settings) -> _Replica:
         Connection(url, f"adapter-read:{me.name}"),
         Server(metrics.observe_http, _limits(settings)),
     )
+    watch = Watch(
+        node,
+        settings.api_secret,
+        settings.heartbeat_every,
+        settings.suspect_after,
+        proof_max_age=settings.proof_max_age,
+    )
+    server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
+    Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
     Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit
     ).register(server)  # fmt: skip
     _gauges(metrics, node)
-    return _Replica(node, server, peers, reader)
+    return _Replica(node, watch, server, peers, reader)
 
 
 class _Sink:

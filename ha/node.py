@@ -56,12 +56,19 @@ class Node:
         self.takeover = make_takeover(self.end_term)
         self.tender = make_tender(self.takeover, self.session_lost)
         self._make_projector = make_projector
+        self._heard_at: Callable[[], float] = lambda: float("-inf")
         self._projector: Projector | None = None
         self._lag_limit, self._stop_without_etcd, self._clock = lag_limit, stop_without_etcd, clock
         self.state = State.STANDBY
         self.seen: LeaderSeen | None = None
         self.etcd_problem: str | None = "etcd was not asked yet"
         self._other_led: str | None = None  # name of the other replica that was seen leading
+        self._suspect: LeaderSeen | None = None
+        self._last_sign: float | None = None
+        self._handed_over: str | None = None  # why the leader hands over to this replica, from its own mouth
+        self._stand_back_until = float("-inf")  # after a voluntary hand-over the other one goes first
+        self._would_have: str | None = None
+        self.led_since = float("-inf")  # when this replica last began to lead
         self._queue: asyncio.Queue[tuple[On, str, object]] = asyncio.Queue()
         self._phase: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -72,6 +79,17 @@ class Node:
     def role(self) -> str:
         """`leader` from the claim's commit on, `standby` otherwise."""
         return "leader" if self.state in HAS_EPOCH else "standby"
+
+    @property
+    def control(self) -> dict[str, Any]:
+        """Operators' wishes, as this replica last read them."""
+        committer = self.takeover.committer
+        return committer.control if committer is not None else self.tail.control
+
+    @property
+    def paused(self) -> bool:
+        """Whether automatic failover is paused (R34)."""
+        return "paused" in self.control
 
     # ---- life
 
@@ -161,6 +179,35 @@ class Node:
         else:
             self.etcd_problem = None
 
+    def listen(self, heard_at: Callable[[], float]) -> None:
+        """Where to ask when the leader was last heard on the replicas' own connection."""
+        self._heard_at = heard_at
+
+    def suspect(self, silent: LeaderSeen, last_sign: float) -> None:
+        """The leader gave no sign on both ways for too long (R30); ignored where this replica may not act."""
+        name = silent.record.name if silent.record is not None else "the leader"
+        if (why := self.unfit()) is not None or self._stopping:
+            self._say_once(f"{name} is silent, but this replica cannot take over: {why}")
+        elif self.paused:
+            self._say_once(f"{name} is silent; automatic failover is paused, else this replica would take over now")
+        elif self.state is State.STANDBY:
+            self._suspect, self._last_sign = silent, last_sign
+            self._queue.put_nowait((On.SUSPECTED, f"{name} gave no sign for {self._clock() - last_sign:.2f} s", None))
+
+    def handed_over(self, reason: str) -> None:
+        """The leader says that it hands over to this replica."""
+        self._handed_over = reason
+
+    def hand_over(self, reason: str, stand_back: float) -> None:
+        """End the term on purpose and let the other replica go first for `stand_back` seconds."""
+        self._stand_back_until = self._clock() + stand_back
+        self.end_term(reason)
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence != self._would_have:
+            self._would_have = sentence
+            logger.warning("{}", sentence)
+
     # ---- campaigning
 
     def unfit(self) -> str | None:
@@ -176,7 +223,15 @@ class Node:
 
     def _campaign_if_free(self) -> None:
         free = self.seen is not None and not self.seen.taken
-        if free and self.state is State.STANDBY and not self._stopping and self.unfit() is None:
+        if not free or self.state is not State.STANDBY or self._stopping or self._clock() < self._stand_back_until:
+            return
+        if (why := self.unfit()) is not None:
+            self._say_once(f"there is no leader, but this replica cannot take over: {why}")
+        elif self.paused and self.tail.holder not in (None, self.me.name):
+            self._say_once(
+                f"there is no leader; in the pause only {self.tail.holder} may campaign, else this replica would"
+            )
+        else:
             self._queue.put_nowait((On.LEADERLESS, "", None))
 
     async def _look_for_work(self) -> None:
@@ -237,22 +292,30 @@ class Node:
 
     def _perform(self, act: Act) -> Coroutine[Any, Any, On | None]:
         return {
-            Act.CAMPAIGN: self._campaign, Act.CLAIM: self._claim, Act.CONNECT: self.takeover.connect,
-            Act.RECONCILE: self._reconcile, Act.LEAD: self._lead, Act.HOLD: self._hold, Act.TAIL: self._tail_again,
+            Act.CAMPAIGN: self._campaign, Act.TAKE_OVER: self._take_over, Act.CLAIM: self._claim,
+            Act.CONNECT: self.takeover.connect, Act.RECONCILE: self._reconcile, Act.LEAD: self._lead, Act.HOLD: self._hold, Act.TAIL: self._tail_again,
             Act.STEP_DOWN: self._step_down,
         }[act]()  # fmt: skip
 
     async def _campaign(self) -> On:
-        now = self._clock()
-        failover = self._other_led is not None
-        phases = Phases(
-            "failover" if failover else "start",
-            f"the lease of {self._other_led} ended" if failover else "no leader was there",
-            self._other_led,
-            self.tail.beat_seen_at if failover else None,
-            now,
-        )
+        other, handed_over, self._handed_over = self._other_led, self._handed_over, None
+        if other is None:
+            phases = Phases("start", "no leader was there", noticed=self._clock())
+        elif handed_over is not None:
+            phases = Phases("switchover", handed_over, other, noticed=self._clock())
+        else:
+            last_sign = max(self.tail.beat_seen_at, self._heard_at())
+            phases = Phases("failover", f"the lease of {other} ended", other, last_sign, self._clock())
         return await self.takeover.campaign(phases)
+
+    async def _take_over(self) -> On:
+        silent, self._suspect = self._suspect, None
+        if silent is None or silent.record is None:
+            return On.LOST
+        phases = Phases(
+            "failover", f"{silent.record.name} was silent", silent.record.name, self._last_sign, self._clock()
+        )
+        return await self.takeover.take_over(phases, silent)
 
     async def _claim(self) -> On:
         event = await self.takeover.claim()
@@ -262,6 +325,7 @@ class Node:
         self._projector = self._make_projector(term.epoch)
         self._projector.start()
         self.tender.begin()
+        self._would_have = None
         self._announcing = asyncio.create_task(self._announce(term.epoch), name="announce")
         return event
 
@@ -277,6 +341,7 @@ class Node:
         term = self.takeover.term
         if term is not None and not term.noted:
             term.phases.leading, term.noted = self._clock(), True
+            self.led_since = term.phases.leading
             await self.takeover.note_phases(term.phases.milliseconds() | {"digest": f"{self.book.digest:016x}"})
 
     async def _hold(self) -> None:

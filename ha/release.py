@@ -173,7 +173,9 @@ def _password(environment: Mapping[str, str]) -> str | None:
 
 def _access(environment: Mapping[str, str], password: str | None) -> EtcdAccess | None:
     """The etcd to keep a connection to, None when the environment does not name one that can be used."""
-    ca, cert, key = (Path(text) if (text := environment.get(f"ETCD_{n}")) else None for n in ("CA", "CERT", "KEY"))
+    ca, cert, key = (
+        Path(text).absolute() if (text := environment.get(f"ETCD_{n}")) else None for n in ("CA", "CERT", "KEY")
+    )
     user = environment.get("ETCD_USER")
     try:
         return EtcdAccess(

@@ -29,6 +29,7 @@ class On(StrEnum):
     """What happens to a replica."""
 
     LEADERLESS = "the leader key is free and this replica may campaign"
+    SUSPECTED = "the leader was silent on both ways for too long"
     WON = "the lease is granted"
     LOST = "another replica holds the leader key, or etcd did not say"
     CLAIMED = "the epoch is ours, and the fence was proven"
@@ -45,6 +46,7 @@ class Act(StrEnum):
     """What the shell carries out on a transition."""
 
     CAMPAIGN = "campaign"
+    TAKE_OVER = "take over"
     CLAIM = "claim"
     CONNECT = "connect"
     RECONCILE = "reconcile"
@@ -67,6 +69,7 @@ _OVER = Row(State.STEPPING_DOWN, Act.STEP_DOWN, "gate shut, session aborted; rel
 
 TABLE: dict[tuple[State, On], Row] = {
     (State.STANDBY, On.LEADERLESS): Row(State.CAMPAIGNING, Act.CAMPAIGN, "no leader: campaigning for the lease"),
+    (State.STANDBY, On.SUSPECTED): Row(State.CAMPAIGNING, Act.TAKE_OVER, "the leader is silent: taking the key over"),
     (State.CAMPAIGNING, On.WON): Row(State.CLAIMING, Act.CLAIM, "lease won: claiming the next epoch"),
     (State.CAMPAIGNING, On.LOST): Row(State.STANDBY, Act.TAIL, "lease not won: tailing"),
     (State.CAMPAIGNING, On.ENDED): _OVER,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC
+from typing import Any
 
 from loguru import logger
 
@@ -39,6 +40,8 @@ class Tail:
         self.beat = -1
         self.beat_seen_at = float("-inf")  # when a fresh proof of the leader was first read (R12)
         self.digest_differs: str | None = None
+        self.pulsed_at = float("-inf")  # start of the last pulse that was answered
+        self.control: dict[str, Any] = {}  # operators' wishes
 
     def start(self) -> None:
         """Begin to tail, once more after a term too."""
@@ -100,7 +103,7 @@ class Tail:
                 return
 
     def _see(self, pulse: Row, now: float) -> None:
-        self.reachable = True
+        self.reachable, self.pulsed_at, self.control = True, now, pulse["control"] or {}
         self.epoch, self.holder = max(self.epoch, pulse["epoch"]), pulse["name"]
         if pulse["beat"] != self.beat:
             self.beat, self.beat_seen_at = pulse["beat"], now

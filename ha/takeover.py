@@ -28,10 +28,14 @@ from engine.permit import Permit
 from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
 from engine.submit import Desk
 from ha.fence import FenceAgent
-from ha.lease import Grant, Held, LeaderRecord, LeasePort
+from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort, StateSeen, Stored
 from ha.role import On
+from ha.suspicion import Budget, Entry
 from ha.tail import Tail
 from ha.term import Phases, Term
+
+SUSPICIONS = "suspicions"
+"""Where the pair's budget of suspicions lies in etcd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,51 @@ class Takeover:
         phases.won = self._clock()
         failpoint.hit("takeover.won")
         return On.WON
+
+    async def take_over(self, phases: Phases, silent: LeaderSeen) -> On:
+        """R30: replace a silent leader's key in one transaction, within the budget that the pair shares in etcd."""
+        self.phases = phases
+        try:
+            pulse = await self._tail.catch_up()
+        except StoreError as error:
+            logger.warning("suspecting, but not acting: {}", error)
+            return On.LOST
+        seen = await self._lease.read()  # in touch with etcd, and it is still that leader under that lease
+        if not isinstance(seen, LeaderSeen) or not seen.same_key(silent) or seen.record is None:
+            return On.LOST
+        if not await self._spend(seen.record):
+            return On.LOST
+        self._epoch_before = pulse["epoch"]
+        answer = await self._lease.take_over(seen, self._me)
+        if not isinstance(answer, Grant):
+            return On.LOST
+        self._grant = answer
+        phases.won = self._clock()
+        failpoint.hit("takeover.won")
+        return On.WON
+
+    async def _spend(self, suspect: LeaderRecord) -> bool:
+        stored = await self._lease.get_state(SUSPICIONS)
+        if not isinstance(stored, StateSeen):
+            return False
+        budget = Budget.from_text(stored.value)
+        if not budget.allows(utcnow()):
+            logger.error(
+                "{} is silent, but the budget of suspicions is spent: waiting for its lease to end", suspect.name
+            )
+            return False
+        spent = budget.spend(Entry(utcnow(), suspect.instance, suspect.name, self._me.name))
+        written = await self._lease.put_state(SUSPICIONS, spent.to_text(), expect=stored.revision, fenced=False)
+        return isinstance(written, Stored)
+
+    async def give_back_suspicion(self, name: str, living_instance: str) -> None:
+        """A process of that name lives: what was suspected of an earlier one was right, and costs nothing of the budget."""
+        stored = await self._lease.get_state(SUSPICIONS)
+        if not isinstance(stored, StateSeen) or not stored.value:
+            return
+        budget = Budget.from_text(stored.value)
+        if (after := budget.give_back(name, living_instance)) != budget:
+            await self._lease.put_state(SUSPICIONS, after.to_text(), expect=stored.revision, fenced=False)
 
     # ---- claim
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from loguru import logger
 
 from engine.broker import Broker
-from engine.clock import Clock, boottime
+from engine.clock import Clock, boottime, utcnow
 from engine.permit import Permit
 from engine.submit import Desk
+from ha.calendar import GatewayCalendar
 from ha.role import On
 from ha.takeover import Takeover, TermOver
 from reconcile.run import Reconciler, Result
@@ -43,11 +45,13 @@ class Tender:
         broker: Broker,
         reconciler: Reconciler,
         rules: TendRules,
+        calendar: GatewayCalendar | None = None,
         clock: Clock = boottime,
     ) -> None:
         self._takeover, self._session_lost = takeover, session_lost
         self._permit, self._desk, self._broker = permit, desk, broker
         self._reconciler, self._rules, self._clock = reconciler, rules, clock
+        self._calendar = calendar
         self._doubts: dict[str, None] = {}
         self._link_back = False
         self._reconciled_at = 0.0
@@ -78,6 +82,21 @@ class Tender:
         """1101 or 1102: the gate opens after a reconciliation, not before (R6)."""
         self._link_back = True
         self.doubt("the gateway's link to IB is back")
+
+    def obey(self) -> None:
+        """Take up operators' wishes, as the last proof read them (R29)."""
+        committer = self._takeover.committer
+        if committer is not None:
+            halted = committer.control.get("halted")
+            self._permit.halted = None if halted is None else str(halted.get("reason") or "by an operator")
+
+    def near_restart(self) -> str | None:
+        """A sentence when the gateway's own restart is near, else None."""
+        return None if self._calendar is None else self._calendar.near(utcnow())
+
+    def next_restart(self) -> datetime | None:
+        """When the gateway restarts next by its calendar, None where none is set."""
+        return None if self._calendar is None else self._calendar.next(utcnow())
 
     # ---- reconciliation
 
@@ -128,11 +147,20 @@ class Tender:
 
     async def _tend_for_ever(self) -> None:
         while True:
+            self.obey()
+            self._obey_calendar()
             self._desk.work_queue()
             self._desk.cancels_to_write()
             self._watch_answers()
             await self._note_first_order()
             await asyncio.sleep(TICK)
+
+    def _obey_calendar(self) -> None:
+        """The gate shuts to new orders before the gateway's own restart; cancels pass."""
+        if (sentence := self.near_restart()) is not None:
+            self._permit.shut["calendar"] = sentence
+        else:
+            self._permit.shut.pop("calendar", None)
 
     def _watch_answers(self) -> None:
         """R5: the gate is shut while the oldest order is unanswered for too long, or bytes wait in the transport."""

@@ -112,7 +112,8 @@ class Reconciler:
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
                         run.highest_epoch)  # fmt: skip
-        logger.log("INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
+        quiet = result.verdict == "agreed" and not result.differences
+        logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
 
     async def dry_run(self, session: int, *, deadline: float) -> Plan:

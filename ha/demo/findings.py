@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -73,6 +74,17 @@ def losses(history: History, record: BrokerRecord, ledger: Ledger) -> list[Findi
         if why:
             found.append(Finding(order_id, order.client_order_id, why))
     return found
+
+
+def unsent(history: History, record: BrokerRecord, ledger: Ledger) -> dict[str, int]:
+    """How many orders answered 2xx the broker never took, by their state in the ledger (`missing` for no row)."""
+    counts: Counter[str] = Counter()
+    for order in history.orders.values():
+        if order.outcome is Outcome.ANSWERED:
+            row = _row_of(order, ledger)
+            if not any(record.of_order(order_id) for order_id in order.ids | {row.id if row else ""}):
+                counts[row.state if row else "missing"] += 1
+    return dict(sorted(counts.items()))
 
 
 def _why_lost(order_id: str | None, row: Row | None, record: BrokerRecord, ledger: Ledger) -> str | None:

@@ -27,6 +27,7 @@ from ha.demo.findings import (
     losses,
     phantoms,
     twins,
+    unsent,
 )
 from ha.demo.history import History, Outcome
 from ha.demo.ledger import Ledger
@@ -58,7 +59,8 @@ class Evidence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What was found. Counts are of orders and executions; every list names its cases, and is empty when all is well,
-    but for `in_doubt`, which is no error, and `epoch_falls`, which asks for a look."""
+    but for `in_doubt`, which is no error, and `epoch_falls`, which asks for a look. `unsent` counts the orders answered
+    2xx that the broker never took, by their state in the ledger."""
 
     asked: int
     answered: int
@@ -66,6 +68,7 @@ class Verdict:
     not_accepted: int
     unknown: int
     taken: int
+    unsent: dict[str, int]
     lost: list[Finding]
     duplicated: list[Finding]
     phantom: list[Finding]
@@ -129,6 +132,7 @@ def judge(evidence: Evidence) -> Verdict:
         not_accepted=history.count(Outcome.NOT_ACCEPTED),
         unknown=history.count(Outcome.UNKNOWN),
         taken=sum(1 for order in new if not order.twin),
+        unsent=unsent(history, record, ledger),
         lost=losses(history, record, ledger),
         duplicated=duplicates(record, ledger),
         phantom=phantoms(history, record, ledger, evidence.ids, evidence.since),

@@ -124,12 +124,14 @@ def _orders(report: Report) -> Table:
         waits = f"p50 {traffic['p50_ms']} ms, p99 {traffic['p99_ms']} ms, longest {traffic['longest_ms']} ms"
     aside = f"refused {verdict.refused}, not accepted {verdict.not_accepted}, unknown {verdict.unknown}"
     epochs = ", ".join(f"epoch {epoch}: {count}" for epoch, count in verdict.epochs.items())
+    unsent = ", ".join(f"{count} {state}" for state, count in verdict.unsent.items())
     breaks = "each with its break, listed below" if verdict.in_doubt else ""
     booked = f"{verdict.executions_booked} booked, {verdict.executions_made} made"
     for words, count, more, bad in (
         ("orders answered 2xx", verdict.answered, waits, False),
         ("  not answered 2xx", verdict.asked - verdict.answered, aside, False),
         ("orders the broker took", verdict.taken, epochs, False),
+        ("  answered, never sent", sum(verdict.unsent.values()), unsent, False),
         ("lost", len(verdict.lost), "", True),
         ("duplicated", len(verdict.duplicated), "", True),
         ("never asked for", len(verdict.phantom), "", True),

@@ -142,7 +142,11 @@ async def _carry_out(plan: Plan, console: Console) -> report.Report:
             datetime.now(UTC), f"starting etcd, PostgreSQL, the stand-in gateway and two replicas, seed {plan.seed}"
         )
         async with pair:
-            return await _Run(plan, pair, scene, began).run()
+            try:
+                return await _Run(plan, pair, scene, began).run()
+            finally:
+                scene.tell(datetime.now(UTC), "ending everything")
+                scene.closed = True
 
 
 class _Run:
@@ -163,10 +167,13 @@ class _Run:
         async with _beside(watch.run()):
             await self._paired(watch, "before the first order")
             async with _beside(moving), self._traffic(prices) as traffic:
-                self._scene.flowing = True
-                await self._kill_in_mid_flow(watch, time.monotonic())
-                await traffic.wait()
+                started, self._scene.flowing = time.monotonic(), True
+                await self._kill_in_mid_flow(watch, started)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(traffic.wait(), max(0.0, started + self._plan.seconds - time.monotonic()))
                 self._scene.flowing = False
+                self._say("the last order was placed; what was not answered is repeated under its own key")
+                await traffic.wait()
             if traffic.code != 0:
                 raise DemoFailed(f"the traffic ended with {traffic.how_it_ended()}:\n{traffic.last_lines()}")
             self._say("the traffic has ended; waiting until both replicas and the broker are at rest")
@@ -249,7 +256,7 @@ def _tell(scene: Scene, event: Event) -> None:
         "restarted": f"{event.part} is started again",
         "failed": f"{event.part} failed: {event.detail}",
     }
-    if event.kind in sentences:
+    if event.kind in sentences and not scene.closed:
         scene.tell(datetime.now(UTC), sentences[event.kind])
 
 

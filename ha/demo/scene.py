@@ -12,7 +12,7 @@ from ha.demo.broker_record import Taken, read_taken
 from ha.demo.history import History, Outcome, fold_one
 from ha.demo.silence import Kill, Silence, measure
 
-QUIET = 0.2  # seconds without an order at the broker that are worth showing while traffic flows
+QUIET = 0.3  # seconds without an order at the broker that are worth showing while traffic flows
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Glimpse:
 
 @dataclass(slots=True)
 class Scene:
-    """Everything that the view shows. `events` are sentences with their time, not yet shown."""
+    """Everything that the view shows. `events` are sentences with their time, not yet shown. While
+    `flowing` orders should reach the broker; once `closed` the parts are being ended, which is no event."""
 
     names: Sequence[str]
     glimpses: dict[str, Glimpse | None] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Scene:
     kills: list[Kill] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
     flowing: bool = False
+    closed: bool = False
     events: deque[tuple[datetime, str]] = field(default_factory=lambda: deque(maxlen=1000))
     _answered: set[str] = field(default_factory=set)
 
@@ -114,6 +116,11 @@ class Scene:
                 f"orders reach the broker again: silence {silence.broker_ms:.0f} ms at the broker, "
                 f"{silence.accepted_ms:.0f} ms without an order accepted",
             )
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is a running pair to look at."""
+        return bool(self.glimpses) and not self.closed
 
     @property
     def answered(self) -> int:

@@ -37,8 +37,8 @@ class View:
                     now = datetime.now(UTC)
                     self._print_events()
                     if live is not None:
-                        live.update(panel(self._scene, now), refresh=True)
-                    elif (now - last_line).total_seconds() >= PLAIN_EVERY and self._scene.glimpses:
+                        live.update(panel(self._scene, now) if self._scene.watched else "", refresh=True)
+                    elif (now - last_line).total_seconds() >= PLAIN_EVERY and self._scene.watched:
                         last_line = now
                         self._print(now, line(self._scene, now))
                     await asyncio.sleep(REFRESH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import time
@@ -29,6 +30,7 @@ from adapter_client import (
 )
 from adapter_client.outcome import FIRST_WAIT, LONGEST_WAIT, Backoff, classify, read_retry_after
 from adapter_client.transport import _onward
+from aiohttp import web
 from yarl import URL
 
 from tests.unit.scripted_replica import (
@@ -243,6 +245,33 @@ async def test_a_rate_limit_is_waited_out_at_the_same_replica(pair: tuple[Replic
     assert b.seen == []
 
 
+async def test_a_held_contract_is_asked_for_again_at_the_leader_and_not_before_it_says(
+    pair: tuple[Replica, Replica],
+) -> None:
+    a, b = pair
+    a.answers = [problem(503, "urn:adapter:held", retry_after="0.4"), accepted()]
+    started = time.monotonic()
+    async with client_of(a, b) as client:
+        await client.place(BUY)
+        assert client.leader == a.url
+    assert time.monotonic() - started >= 0.4
+    assert b.seen == []
+
+
+async def test_no_attempt_is_begun_that_has_no_time_left_to_be_answered(pair: tuple[Replica, Replica]) -> None:
+    a, b = pair
+
+    async def slow_no(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.1)
+        return web.json_response({}, status=503)
+
+    a.answers = b.answers = [slow_no]
+    async with client_of(a, b) as client:
+        for _ in range(5):
+            with pytest.raises(NotAccepted):
+                await client.place(BUY, timeout=0.6)
+
+
 # --- deadlines: never mix unknown with refused
 
 
@@ -272,7 +301,7 @@ async def test_one_unknown_attempt_makes_the_outcome_unknown_whatever_the_later_
     a, b = pair
     a.answers = [broken, problem(503)]
     b.answers = [problem(503)]
-    async with client_of(a, b, timeout=0.35, attempt_timeout=0.15) as client:
+    async with client_of(a, b, timeout=0.5, attempt_timeout=0.2) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.place(BUY)
     assert caught.value.key == "s1-000001"

@@ -194,7 +194,7 @@ def _built(steps: list[tuple[str, str]]) -> Ledger:
     return ledger
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_scenes())
 @pytest.mark.guarantee(5)
 @pytest.mark.guarantee(6)

@@ -159,7 +159,9 @@ def test_an_answered_order_that_only_the_broker_has_is_lost_to_its_client(world:
 def test_an_order_that_ended_before_it_was_sent_is_not_lost(world: World, state: str) -> None:
     world.placed(5, 300)
     world.ledger(5, state)
-    assert world.verdict().ok
+    verdict = world.verdict()
+    assert verdict.ok
+    assert verdict.unsent == {state: 1}
 
 
 def test_an_order_cancelled_on_evidence_that_the_broker_never_gave_is_lost(world: World) -> None:

@@ -29,6 +29,7 @@ GOOD = Verdict(
     not_accepted=0,
     unknown=0,
     taken=598,
+    unsent={"EXPIRED": 2},
     lost=[],
     duplicated=[],
     phantom=[],
@@ -82,6 +83,7 @@ def test_a_good_run_is_said_to_be_fine_with_its_seed() -> None:
     assert "NOT FINE" not in text
     assert "seed 42" in text
     assert "410 booked, 410 made" in text
+    assert "2 EXPIRED" in text
 
 
 @pytest.mark.parametrize("terminal", [False, True])

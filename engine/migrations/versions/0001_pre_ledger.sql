@@ -132,6 +132,14 @@ CREATE TABLE ledger.projection (
 );
 INSERT INTO ledger.projection DEFAULT VALUES;
 
+-- Operators' wishes (R29, R34): unfenced, because they must be writable without a leader; the leader reads them with each proof.
+CREATE TABLE ledger.control (
+    key   text PRIMARY KEY CHECK (key IN ('paused', 'halted')),
+    value jsonb NOT NULL,
+    by    text NOT NULL,
+    at    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- R10: no code path, old version or psql session writes as a stale leader.
 CREATE FUNCTION ledger.fence() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = ledger, pg_temp AS $$

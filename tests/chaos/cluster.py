@@ -1,0 +1,220 @@
+"""The cluster under test: one real pair, its roles seen from outside, its parts armed, ended and started by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from engine.clock import boottime
+from ha.demo.fetch import Fetch, FetchFailed
+from ha.demo.scene import Glimpse, Scene
+from ha.local.pair import LocalPair
+from ha.local.parts import REPLICAS
+from ha.local.ports import Ports
+from ha.local.supervise import Event
+from tests.chaos.check import Row
+
+CLIENT_ID = 17
+HEALS_WITHIN = 20.0  # seconds for one leader and a healthy standby after whatever happened
+_LOOK_EVERY = 0.1
+_LEAST_SYMBOLS = 5
+# settings of the caller's that would make the pair another one than the tests mean
+_NOT_FOR_TESTS = ("API_SECRET_KEY", "SECRET_KEY", "ENABLE_API_AUTH", "RATE_LIMIT_PER_MINUTE", "FAILPOINTS")
+# a limit order that waits for a held contract ends while the test still looks
+_SETTINGS = {"MAX_INTENT_AGE_LMT": "8", "MAX_INTENT_AGE_MKT": "8"}
+
+
+class NotHealed(Exception):
+    """The pair did not become what a scenario needs; the message says what it lacks."""
+
+
+class Cluster:
+    """A pair in a directory of its own. `events` is what the launcher told of its parts, oldest first."""
+
+    def __init__(self, directory: Path, ports: Ports | None = None) -> None:
+        self.directory = directory
+        self.ports = ports or Ports.free()
+        self.events: list[Event] = []
+        self.settings: dict[str, dict[str, str]] = {}  # by part; read at each of its starts
+        env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_TESTS}
+        self.pair = LocalPair(
+            directory, ports=self.ports, env=env | _SETTINGS, part_env=self.settings, on_event=self._told
+        )
+        self.urls = {name: f"http://127.0.0.1:{getattr(self.ports, name)}" for name in REPLICAS}
+        self.control = f"http://127.0.0.1:{self.ports.control}"
+        self.scene = Scene(names=REPLICAS)
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = asyncio.Condition()
+        self._struck: asyncio.Event = asyncio.Event()
+
+    async def start(self) -> None:
+        """Raises StartFailed; nothing is left then."""
+        await self.pair.start()
+        self._looking = asyncio.create_task(self._look_for_ever(), name="looking at the pair")
+
+    async def stop(self) -> None:
+        """End everything and remove the directory."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        await self.pair.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # ---- seen from outside
+
+    async def paired(self, within: float = HEALS_WITHIN) -> str:
+        """The leader's name, once it leads with an open gate beside a healthy standby. Raises NotHealed."""
+        try:
+            return await self.until(self.scene.paired, within)
+        except TimeoutError:
+            why = self.scene.disagreement() or "it came too late"
+            raise NotHealed(f"no leader with a healthy standby within {within:g} s: {why}") from None
+
+    async def until(self, seen: Callable[[], Any], seconds: float) -> Any:
+        """What `seen` returns once that is true, asked again after each look. Raises TimeoutError."""
+        async with asyncio.timeout(seconds), self._looked:
+            while not (found := seen()):
+                await self._looked.wait()
+            return found
+
+    async def leaders(self) -> list[str]:
+        """Who answers 200 on `/leader` now."""
+        async with Fetch() as fetch:
+            found = []
+            for name, url in self.urls.items():
+                with suppress(FetchFailed):
+                    if (await fetch.any_status(f"{url}/leader"))[0] == 200:
+                        found.append(name)
+            return found
+
+    async def _look_for_ever(self) -> None:
+        async with Fetch(timeout=0.5) as fetch:
+            while True:
+                await asyncio.gather(*(self._look(fetch, name, url) for name, url in self.urls.items()))
+                async with self._looked:
+                    self._looked.notify_all()
+                await asyncio.sleep(_LOOK_EVERY)
+
+    async def _look(self, fetch: Fetch, name: str, url: str) -> None:
+        try:
+            status, body = await fetch.any_status(f"{url}/health")
+        except FetchFailed:
+            self.scene.see(datetime.now(UTC), name, None)
+        else:
+            self.scene.see(datetime.now(UTC), name, Glimpse.read(status, body))
+
+    # ---- the broker and the database, for the judge
+
+    async def journal(self) -> list[dict[str, Any]]:
+        """The broker's whole journal. Raises FetchFailed."""
+        async with Fetch(timeout=5.0) as fetch:
+            entries: list[dict[str, Any]] = (await fetch.get(f"{self.control}/journal"))["entries"]
+            return entries
+
+    async def broker(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the stand-in's control port. Raises FetchFailed."""
+        async with Fetch() as fetch:
+            if method == "POST":
+                return await fetch.post(f"{self.control}{path}", dict(body or {}))
+            return await fetch.get(f"{self.control}{path}")
+
+    async def symbols(self, most: int = 6) -> list[str]:
+        """Contracts that no open break holds. Raises NotHealed when too few are left."""
+        async with Fetch() as fetch:
+            prices = await fetch.get(f"{self.control}/prices")
+            breaks = (await fetch.get(f"{self.urls[await self.paired()]}/api/v1/breaks"))["breaks"]
+        held = {one["symbol"] for one in breaks if one["resolved_at"] is None}
+        free = sorted(set(prices) - held)
+        if len(free) < _LEAST_SYMBOLS:
+            raise NotHealed(f"only {len(free)} contracts are not held")
+        return free[:most]
+
+    def log(self) -> list[Row]:
+        """The database's whole log. Raises psycopg.Error."""
+        query = 'SELECT seq, epoch, event_type, order_id, payload, created_at FROM ledger.event ORDER BY seq'
+        with psycopg.connect(str(self.pair.info()["database_url"]), row_factory=dict_row, connect_timeout=5) as db:
+            return [
+                Row(
+                    row["seq"], row["epoch"], row["event_type"], row["order_id"], row["payload"],
+                    row["created_at"].astimezone(UTC),
+                )
+                for row in db.execute(query)
+            ]  # fmt: skip
+
+    # ---- its parts
+
+    def pid(self, name: str) -> int:
+        """The process id of a living part. Raises LookupError."""
+        part = self.pair.supervisor.parts.get(name)
+        if part is None or part.child is None or part.child.code is not None:
+            raise LookupError(f"{name} is not running")
+        return part.child.pid
+
+    def other(self, name: str) -> str:
+        """The other replica."""
+        return REPLICAS[1 - REPLICAS.index(name)]
+
+    async def renew(self, names: Sequence[str], failpoints: Mapping[str, str]) -> None:
+        """End these replicas in order and start them again, each armed as `failpoints` says; returns when paired.
+
+        What a replica was armed with is forgotten when it dies: its successor is a plain one.
+        """
+        supervisor = self.pair.supervisor
+        await supervisor.end(names)
+        for name in names:
+            self.settings[name] = {"FAILPOINTS": failpoints[name]} if name in failpoints else {}
+        await asyncio.gather(*(supervisor.respawn(name) for name in names))
+        await self.paired()
+
+    async def death(self, names: Sequence[str], within: float, since: int = 0) -> Event:
+        """The next end of one of these parts, of those that were told after the first `since` events.
+
+        Raises TimeoutError.
+        """
+        async with asyncio.timeout(within):
+            while True:
+                for event in self.events[since:]:
+                    if event.kind == "ended" and event.part in names:
+                        return event
+                self._struck.clear()
+                await self._struck.wait()
+
+    def _told(self, event: Event) -> None:
+        self.events.append(event)
+        if event.kind == "ended":
+            self.settings.pop(event.part, None)
+            self._struck.set()
+
+    # ---- for a person who reads a failure
+
+    def last_words(self, lines: int = 25) -> str:
+        """The end of both replicas' logs and of what the launcher told."""
+        shown = []
+        for name in REPLICAS:
+            path = self.directory / "log" / f"{name}.log"
+            text = path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else ["(no log)"]
+            shown.append("\n".join([f"---- {name}.log", *text]))
+        told = [f"{moment(event.at):%H:%M:%S.%f} {event.part} {event.kind} {event.detail}" for event in self.events]
+        return "\n".join([*shown, "---- launcher", *told[-lines:]])
+
+
+def moment(at: float) -> datetime:
+    """A moment of CLOCK_BOOTTIME as a time in UTC."""
+    return datetime.now(UTC) - timedelta(seconds=boottime() - at)
+
+
+def stopwatch() -> Callable[[], float]:
+    """Seconds since now."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began

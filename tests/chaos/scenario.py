@@ -1,0 +1,172 @@
+"""One scenario: orders flow, faults strike at their time, and when all has healed everything recorded is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from ha.demo.collect import Reader, Settled
+from ha.demo.history import History, fold, read_lines
+from ha.demo.judge import Verdict
+from ha.demo.silence import Kill as Killed
+from ha.demo.silence import Silence
+from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row, examine
+from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, Cluster, stopwatch
+from tests.chaos.faults import Fault
+from tests.chaos.traffic import Load, Prober, flow, moving_market
+
+FIGURES = "CHAOS_FIGURES"
+"""Names a file to which a line with each scenario's figures is appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A fault, so many seconds after the one before it was over (the first: after the first order)."""
+
+    after: float
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a scenario left: the judge's verdict, our own checks, and the facts they were made from."""
+
+    name: str
+    verdict: Verdict
+    examined: Examined
+    notes: Sequence[str]
+    bites: Sequence[Bite]
+    history: History
+    journal: Sequence[Entry]
+    log: Sequence[Row]
+    probes: Sequence[Probe]
+    terms: Sequence[Mapping[str, Any]]
+    since: int
+    epoch_before: int
+    epoch_after: int
+    last_words: str = field(repr=False, default="")
+
+    @property
+    def overlaps(self) -> list[Overlap]:
+        """Times for which both replicas said that they lead."""
+        return self.examined.overlaps
+
+    @property
+    def silences(self) -> list[Silence]:
+        """How long nothing reached the broker, and nothing was accepted, around each fault that silenced a leader."""
+        return self.verdict.silences
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong, a sentence each."""
+        cases = [
+            str(case)
+            for kind in (
+                self.verdict.lost, self.verdict.duplicated, self.verdict.phantom, self.verdict.contradicted,
+                self.verdict.twins_missed, self.verdict.unbooked, self.verdict.positions_differ,
+            )
+            for case in kind[:3]
+        ]  # fmt: skip
+        return [*self.verdict.problems(), *self.examined.problems, *self.notes, *cases]
+
+    def must_be_fine(self) -> None:
+        """Fails the test with everything that is wrong and what the replicas said last."""
+        if found := self.problems():
+            raise AssertionError("\n".join([f"{self.name}:", *found, self.last_words]))
+
+    def figures(self) -> str:
+        """One line for the record."""
+        verdict = self.verdict
+        silences = ", ".join(
+            f"{_ms(one.broker_ms)} at the broker, {_ms(one.accepted_ms)} accepted" for one in verdict.silences
+        )
+        return (
+            f"{self.name}: {verdict.asked} asked, {verdict.answered} answered, {verdict.taken} taken, "
+            f"{len(verdict.in_doubt)} in doubt; epoch {self.epoch_before} -> {self.epoch_after}; silence {silences or 'none'}; "
+            f"both led for {max((one.most_ms for one in self.overlaps), default=0.0):.0f} ms at most"
+        )
+
+
+async def play(cluster: Cluster, name: str, steps: Sequence[Step], load: Load | None = None, seed: int = 1) -> Outcome:
+    """Let orders flow and the faults strike; returns when the pair is whole and at rest, or cannot be.
+
+    Raises DidNotBite, NotHealed, NothingToJudge.
+    """
+    load, took = load or Load(), stopwatch()
+    symbols = await cluster.symbols()
+    start = await cluster.broker("GET", "/prices")
+    prices = {symbol: Decimal(start[symbol]) for symbol in symbols}
+    since, epoch_before = (await cluster.journal())[-1]["seq"], _epoch(cluster)
+    record = cluster.directory / f"history-{datetime.now(UTC):%H%M%S%f}.jsonl"
+    async with Prober(cluster.urls) as prober, moving_market(cluster.control, prices, seed):
+        traffic = asyncio.create_task(flow(load, list(cluster.urls.values()), symbols, prices, record, seed))
+        try:
+            bites = await _strike(cluster, steps)
+            await traffic
+        finally:
+            traffic.cancel()
+    cluster.scene.kills[:] = [
+        Killed(bite.replica, cluster.urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
+    ]
+    settled = await _settled(cluster, record, since)
+    outcome = await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before)
+    _note(outcome, took())
+    return outcome
+
+
+async def _strike(cluster: Cluster, steps: Sequence[Step]) -> list[Bite]:
+    bites = []
+    for step in steps:
+        await asyncio.sleep(step.after)
+        bites.append(await step.fault.strike(cluster))
+    return bites
+
+
+async def _settled(cluster: Cluster, record: Path, since: int) -> Settled:
+    await cluster.paired()
+    reader = Reader(cluster.urls, cluster.control, record, cluster.scene, since=since)
+    return await reader.settle(HEALS_WITHIN)
+
+
+async def _outcome(
+    cluster: Cluster,
+    name: str,
+    settled: Settled,
+    record: Path,
+    bites: Sequence[Bite],
+    probes: Sequence[Probe],
+    since: int,
+    epoch_before: int,
+) -> Outcome:
+    history = fold(read_lines(record.read_text(encoding="utf-8")))
+    journal, log = await cluster.journal(), await asyncio.to_thread(cluster.log)
+    facts = Facts(
+        history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
+        leaders=await cluster.leaders(),
+    )  # fmt: skip
+    return Outcome(
+        name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,
+        journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
+        epoch_after=_epoch(cluster), last_words=cluster.last_words(),
+    )  # fmt: skip
+
+
+def _epoch(cluster: Cluster) -> int:
+    return max((glimpse.epoch for glimpse in cluster.scene.glimpses.values() if glimpse is not None), default=0)
+
+
+def _note(outcome: Outcome, seconds: float) -> None:
+    line = f"{outcome.figures()}; {seconds:.1f} s in all"
+    print(line)
+    if (path := os.environ.get(FIGURES)) is not None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _ms(value: float | None) -> str:
+    return "no end" if value is None else f"{value:.0f} ms"
