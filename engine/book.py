@@ -62,6 +62,12 @@ class Book:
         self.observers: list[Callable[[Event], None]] = []  # told after each event, in order
         self._digests: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_DIGESTS)
 
+    def reset(self) -> None:
+        """Forget everything and stand before the first event; observers stay."""
+        observers = self.observers
+        self.__init__()  # type: ignore[misc]
+        self.observers = observers
+
     # ---- reading
 
     def open_orders(self) -> Iterator[Order]:

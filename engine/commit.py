@@ -20,7 +20,7 @@ from engine import failpoint
 from engine.book import Book
 from engine.clock import Clock, boottime, iso, utcnow
 from engine.events import Draft, Event, place
-from engine.store import Connection, Refused, Unknown, writer_name
+from engine.store import HOLE, OTHER_EVENTS, Connection, Refused, Unknown, writer_name
 from engine.trial import Trial
 
 MAX_GROUP = 256
@@ -78,6 +78,7 @@ class Committer:
         self.database_offset: float | None = None  # database clock minus ours, seconds, as of the last proof
         self._answer_lost = False  # of the group in flight
         self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
+        self._place: tuple[str, str] | None = None  # the server's identity and timeline under this term (R18)
 
     async def open(self) -> None:
         """Start writing, on a connection that is open and now carries this epoch's tag (R11). Raises StoreError."""
@@ -120,9 +121,17 @@ class Committer:
             deadline=2.0,
         )
         self._proof_due = started + self._proof_every
-        self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp() if rows else None
-        self.control = rows[0]["control"] or {} if rows else {}
+        self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
+        self.control = rows[0]["control"] or {}
+        self._see_place((rows[0]["system"], rows[0]["timeline"]))
         self._on_proof(started)
+
+    def _see_place(self, place: tuple[str, str]) -> None:
+        """R18: another server or timeline may lack what this term has written: the term ends, and everything is looked at anew."""
+        if self._place not in (None, place):
+            self.stop()
+            self._on_fenced(f"the database changed under this term: {self._place} became {place}")
+        self._place = place
 
     def stop(self) -> None:
         """Take nothing more and tell everybody who waits; synchronous, the first thing of a step-down."""
@@ -175,10 +184,15 @@ class Committer:
             pass
 
     def _fenced_or_raise(self, refused: Refused) -> None:
-        if not refused.fenced:
+        if not self._over(refused):
             raise refused
         self.stop()
         self._on_fenced(str(refused))
+
+    @staticmethod
+    def _over(refused: Refused) -> bool:
+        """Whether the log will take nothing more of this term: fenced, or the database is not where this book is (R18)."""
+        return refused.fenced or refused.sqlstate in (HOLE, OTHER_EVENTS)
 
     async def _reopen(self) -> None:
         old = self._connection.backend_pid
@@ -197,7 +211,7 @@ class Committer:
         try:
             await self._append(groups)
         except Refused as refused:
-            if refused.fenced or len(groups) == 1:
+            if self._over(refused) or len(groups) == 1:
                 self._refuse(groups, refused)
                 return
             for group in groups:  # R9: one bad intent does not take the others with it
@@ -209,10 +223,10 @@ class Committer:
 
     def _refuse(self, groups: list[_Group], refused: Refused) -> None:
         # After a lost answer the fence says nothing about the first attempt: it may have been committed before the claim.
-        outcome = Outcome.UNKNOWN if refused.fenced and self._answer_lost else Outcome.REFUSED
+        outcome = Outcome.UNKNOWN if self._over(refused) and self._answer_lost else Outcome.REFUSED
         for group in groups:
             group.done(outcome, (), str(refused))
-        if refused.fenced:
+        if self._over(refused):
             raise refused
 
     async def _append(self, groups: list[_Group]) -> None:

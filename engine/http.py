@@ -26,6 +26,7 @@ BODY_DEADLINE = 10.0
 """Seconds within which a body must have come."""
 
 _CORRELATION = re.compile(r"^[A-Za-z0-9._:\-]{1,64}$")
+_PART = re.compile(r"[^{}/]+")
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE", "PUT"})
 
 
@@ -148,7 +149,7 @@ class Server:
                 app.router.add_route(verb, path, self._wrap(path, handler))
         for path, admit, talk in self._sockets:
             app.router.add_route("GET", path, self._wrap_socket(admit, talk))
-        app.router.add_route("*", "/{anything:.*}", self._wrap("", self._nothing_there))
+        app.router.add_route("*", r"/{anything:[\s\S]*}", self._wrap("", self._nothing_there))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75)
         await self._runner.setup()
         for port in ports:
@@ -235,7 +236,7 @@ _DEFECT = Problem(500, "internal", "Internal error", "This is a defect; the log 
 def _fits(pattern: str, path: str) -> bool:
     parts, given = pattern.split("/"), path.split("/")
     return len(parts) == len(given) and all(
-        p == g or (p.startswith("{") and g) for p, g in zip(parts, given, strict=True)
+        p == g or (p.startswith("{") and _PART.fullmatch(g)) for p, g in zip(parts, given, strict=True)
     )
 
 

@@ -58,6 +58,8 @@ class Permit:
             return "not-leader", "This replica holds no epoch."
         if not self.proven(now):
             return "unproven", f"The epoch was not proven for {self.proof_age(now):.1f} s; the database may be away."
+        if "holding" in self.shut:
+            return "held", self.shut["holding"]
         if self.halted is not None:
             return "halted", f"New orders are halted: {self.halted}"
         return None

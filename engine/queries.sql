@@ -5,6 +5,8 @@ SELECT ledger.append(%(epoch)s, %(events)s::jsonb) AS added
 
 -- name: prove
 SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system,
+       CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
        (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
 
 -- name: claim
@@ -19,6 +21,9 @@ SELECT epoch, name, instance FROM ledger.epoch
 -- name: pulse
 SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS proof_seq, p.digest, p.state,
        (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head, clock_timestamp() AS now,
+       (SELECT etcd_cluster_id FROM ledger.term ORDER BY epoch DESC LIMIT 1) AS etcd_cluster_id,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system,
+       CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
        (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
   FROM ledger.epoch e, ledger.proof p
 

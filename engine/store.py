@@ -22,6 +22,8 @@ from psycopg.rows import dict_row
 FENCED = "PA001"
 EPOCH_MOVED = "PA002"
 LOCK_TIMEOUT = "55P03"
+HOLE = "PA003"
+OTHER_EVENTS = "PA005"
 _ENDED_BY_SERVER = ("57P01", "57P02", "57P03", "57P05")  # the backend was ended: what it was doing is unknown
 _KEEPALIVE = {
     "connect_timeout": "3", "keepalives_idle": "2", "keepalives_interval": "1", "keepalives_count": "2",

@@ -44,6 +44,10 @@ class Calls(Protocol):
     """One attempt at one member each, within `limit` seconds. Each raises EtcdError, having left the member if that
     is what the error asks for, so that the next attempt meets another one. For one thread."""
 
+    @property
+    def members(self) -> int:
+        """How many members there are to ask."""
+
     def read(self, key: str, limit: float) -> LeaderSeen:
         """Read a leader key, linearizably."""
 
@@ -72,14 +76,15 @@ class Calls(Protocol):
 
 
 def repeat(calls: Calls, call: Callable[[float], T], *, limit: float, deadline: float, clock: Callable[[], float]) -> T:
-    """Attempt `call(limit)` at one member after the other, until one answers, all have failed, or `deadline` passes.
-
-    Raises the last EtcdError.
+    """Attempt `call(limit)` at one member after the other, until one answers, each was asked and one of them twice (a
+    connection may have died unnoticed, or a token ended), or `deadline` passes. Raises the last EtcdError.
     """
+    tried = 0
     while True:
         try:
             return call(min(limit, deadline - clock()))
         except EtcdError as error:
+            tried += 1
             again = error.verdict in (Verdict.LEAVE, Verdict.TOKEN)
-            if not again or calls.pause() > 0 or clock() >= deadline:
+            if not again or tried > calls.members or clock() >= deadline:
                 raise

@@ -100,9 +100,11 @@ class Commands:
         if holding is None:
             return Gone("nothing is held")
         deadline = max(holding.trusted_until, keeper.clock() + keeper.timing.call_limit)
-        while isinstance(outcome := keeper.renew(holding), Unknown):
-            if keeper.calls.pause() > 0 or keeper.clock() >= deadline:
+        outcome = keeper.renew(holding)
+        for _ in range(keeper.calls.members):
+            if not isinstance(outcome, Unknown) or keeper.clock() >= deadline:
                 break
+            outcome = keeper.renew(holding)
         return outcome
 
     def release(self, lease_id: int | None = None) -> Gone | Unknown:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from contextlib import suppress
 
 from loguru import logger
 
@@ -46,8 +45,8 @@ class MasterCli:
                 return await self._ask(command)
         except TimeoutError:
             raise RelayError(f"{self.name} did not answer `{command}` within {self._deadline:g} s") from None
-        except OSError as error:
-            raise RelayError(f"{self.name}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no resolver takes
+            raise RelayError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
 
     async def _ask(self, command: str) -> str:
         if isinstance(self._address, str):
@@ -86,12 +85,13 @@ class Haproxy:
             found = workers(await self._cli.ask("show proc"))
         except RelayError as error:
             return await self._nothing(str(error))
-        spared = open_now, dialed, strangers
-        parts = await asyncio.gather(*(self._in_worker(worker, *spared) for worker in found), self._door_missing(found))
-        *lists, missing = parts
-        holders = [holder for part in lists if isinstance(part, Dropped) for holder in part.holders]
-        left = [holder for part in lists if isinstance(part, Dropped) for holder in part.strangers]
-        unknown = [part.reason for part in lists if isinstance(part, NothingKnown)] + ([missing] if missing else [])
+        parts, missing = await asyncio.gather(
+            asyncio.gather(*(self._in_worker(worker, open_now, dialed, strangers) for worker in found)),
+            self._door_missing(found),
+        )
+        holders = [holder for part in parts if isinstance(part, Dropped) for holder in part.holders]
+        left = [holder for part in parts if isinstance(part, Dropped) for holder in part.strangers]
+        unknown = [part.reason for part in parts if isinstance(part, NothingKnown)] + ([missing] if missing else [])
         for reason in unknown:
             logger.error("fence agent haproxy: {}", reason)
         for holder in holders:
@@ -138,11 +138,14 @@ class Haproxy:
         return None
 
     async def _door_missing(self, found: list[Worker]) -> str | None:
-        """A sentence when no present worker has our frontend: then this is another relay, and "nobody" means nothing."""
+        """Why our frontend is not known to exist, or None. On another relay "nobody is there" would mean nothing."""
         for worker in found:
             if worker.old:
                 continue
-            with suppress(RelayError):  # the same worker is asked for its sessions, and says there what is wrong
-                if self._doors.ours in frontends(await self._cli.ask(f"@!{worker.pid} show stat -1 1 -1")):
-                    return None
+            try:
+                names = frontends(await self._cli.ask(f"@!{worker.pid} show stat -1 1 -1"))
+            except RelayError as error:
+                return f"worker {worker.pid}: {error}"
+            if self._doors.ours in names:
+                return None
         return f"the relay at {self._cli.name} has no frontend {self._doors.ours}"

@@ -46,8 +46,8 @@ async def probe(host: str, port: int, deadline: float, *, open_now: set[str] | N
         return Silent(f"no answer within {deadline:g} s")
     except asyncio.IncompleteReadError:
         return Silent("the connection was closed before the greeting")
-    except OSError as error:
-        return Silent(error.strerror or str(error))
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no resolver takes
+        return Silent(getattr(error, "strerror", None) or str(error))
 
 
 @contextlib.contextmanager

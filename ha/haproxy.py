@@ -1,6 +1,6 @@
 """What HAProxy's master CLI answers, read: workers, sessions, frontends; and which sessions are to end. Pure.
 
-Written for HAProxy 2.4 and newer; the samples in the tests were captured from 2.6.
+Written for HAProxy 2.6, from whose answers the samples in the tests were captured.
 """
 
 from __future__ import annotations
@@ -102,9 +102,8 @@ class Doors:
         """Whose session that is, None for one that did not come through a replica's door."""
         if not session.frontend.startswith(self.prefix):
             return None
-        if session.frontend != self.ours:
-            who = Who.OTHER
-        else:
+        who = Who.OTHER
+        if session.frontend == self.ours:
             who = Who.OURSELVES if session.address in dialed else Who.STRANGER
         return Holder(session.frontend, session.address, session.age, who)
 

@@ -171,6 +171,11 @@ class EtcdClient:
         """The endpoint in use."""
         return self._rotation.current
 
+    @property
+    def members(self) -> int:
+        """See Calls."""
+        return len(self._access.endpoints)
+
     def pause(self) -> float:
         """See Calls."""
         return self._rotation.pause()

@@ -7,6 +7,7 @@ same call that learned of it, then the table is asked.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -277,6 +278,7 @@ class Node:
         try:
             event = await self._perform(act)
         except TermOver as over:
+            self._stand_back_until = self._clock() + random.uniform(0.2, 1.0)
             self.takeover.shut()
             self._queue.put_nowait((On.ENDED, str(over), None))
             return
@@ -292,10 +294,16 @@ class Node:
 
     def _perform(self, act: Act) -> Coroutine[Any, Any, On | None]:
         return {
-            Act.CAMPAIGN: self._campaign, Act.TAKE_OVER: self._take_over, Act.CLAIM: self._claim,
-            Act.CONNECT: self.takeover.connect, Act.RECONCILE: self._reconcile, Act.LEAD: self._lead, Act.HOLD: self._hold, Act.TAIL: self._tail_again,
+            Act.CAMPAIGN: self._campaign,
+            Act.TAKE_OVER: self._take_over,
+            Act.CLAIM: self._claim,
+            Act.CONNECT: self.takeover.connect,
+            Act.RECONCILE: self._reconcile,
+            Act.LEAD: self._lead,
+            Act.HOLD: self._hold,
             Act.STEP_DOWN: self._step_down,
-        }[act]()  # fmt: skip
+            Act.TAIL: self._tail_again,
+        }[act]()
 
     async def _campaign(self) -> On:
         other, handed_over, self._handed_over = self._other_led, self._handed_over, None
@@ -344,8 +352,15 @@ class Node:
             self.led_since = term.phases.leading
             await self.takeover.note_phases(term.phases.milliseconds() | {"digest": f"{self.book.digest:016x}"})
 
-    async def _hold(self) -> None:
-        self.permit.shut["holding"] = "Everything is held until an operator looks."
+    async def _hold(self) -> On:
+        """Open one break that says why, and wait until an operator resolves it (R14, R16, R18)."""
+        why = self.takeover.must_hold or "everything is held"
+        self.permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
+        logger.critical("holding everything: {}", why)
+        await self.tender.hold_everything(why)
+        self.takeover.forget_hold()
+        self.permit.shut.pop("holding", None)
+        return On.RELEASED_HOLD
 
     async def _step_down(self) -> On:
         self.tender.end()

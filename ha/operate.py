@@ -14,15 +14,19 @@ from typing import Any
 
 from loguru import logger
 
+from engine import views
 from engine.auth import Access
-from engine.clock import Clock, boottime
-from engine.errors import FieldError, Problem, invalid, unavailable
+from engine.clock import Clock, boottime, utcnow
+from engine.commit import Outcome
+from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
+from engine.events import Draft, Kind
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
 from engine.store import Connection, StoreError
 from engine.submit import Asker
 from ha.node import Node
 from ha.role import HAS_EPOCH, State
+from ha.takeover import TermOver
 from ha.watch import Watch
 
 PREFIX = "/api/v1/cluster"
@@ -54,6 +58,7 @@ class Operate:
         server.route("POST", f"{PREFIX}/resume", self.resume)
         server.route("POST", f"{PREFIX}/halt", self.halt)
         server.route("POST", f"{PREFIX}/unhalt", self.unhalt)
+        server.route("POST", "/api/v1/breaks/{id}", self.resolve)
 
     # ---- hand-over
 
@@ -174,6 +179,51 @@ class Operate:
         if self._node.state in HAS_EPOCH:
             await self._seen("halted", False)
         return response
+
+    # ---- breaks
+
+    async def resolve(self, request: Request) -> Response:
+        """`POST /breaks/{id}`: an operator's word on a difference. On an order in doubt: `dead`, after a fresh snapshot (R1)."""
+        asker = self._access.asker(request, "operator")
+        body = _object(request, {"resolution", "reason", "perm_id"})
+        resolution, reason = body.get("resolution"), str(body.get("reason") or "")[:500]
+        if not isinstance(resolution, str) or not 1 <= len(resolution) <= 64:
+            raise invalid(FieldError("resolution", "what was found, 1 to 64 characters; for an order in doubt: dead"))
+        node, committer = self._node, self._node.takeover.committer
+        if node.state not in HAS_EPOCH or committer is None:
+            raise unavailable("not-leader", "This replica does not lead; ask the leader.")
+        found = node.book.open_breaks.get(request.params["id"])
+        if found is None:
+            raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
+        who = (asker.subject, request.correlation_id)
+        drafts = []
+        if found.kind == "in_doubt" and found.order_id is not None:
+            drafts.append(await self._dead(found.order_id, resolution, who))
+        payload = {"id": found.id, "resolution": resolution, "reason": reason, "by": asker.subject}
+        drafts.append(Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, *who))
+        outcome, _, why = await committer.commit(drafts)
+        if outcome is Outcome.UNKNOWN:
+            raise unknown_outcome(f"{why}; look at the break again.")
+        if outcome is Outcome.REFUSED:
+            raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
+        return Response(200, views.found_break(found))
+
+    async def _dead(self, oid: str, resolution: str, who: tuple[str, str]) -> Draft:
+        """R1: an operator calls an order in doubt dead, on a fresh snapshot; late evidence would reopen it."""
+        if resolution != "dead":
+            raise Problem(422, "not-served-yet", "Not served yet", "For an order in doubt this version serves `dead`.")
+        try:
+            result = await self._node.tender.reconcile_now()
+        except TermOver as over:
+            raise unavailable("no-snapshot", f"There is no fresh snapshot to decide on: {over}.") from over
+        order = self._node.book.orders[oid]
+        if not result.gate_may_open or result.missing:
+            raise unavailable(
+                "no-snapshot", f"The snapshot is not complete: {', '.join(result.missing) or result.why}."
+            )
+        if order.state is not OrderState.IN_DOUBT:
+            raise Problem(409, "changed-meanwhile", "It is no longer in doubt", f"Order {oid} is {order.state}.")
+        return Draft(Kind.ORDER_CANCELLED, {"reason": "operator_dead"}, utcnow(), oid, *who)
 
     async def _wish(self, request: Request, key: str, allowed: set[str] | None = None) -> Response:
         asker = self._access.asker(request, "operator")

@@ -42,6 +42,9 @@ class Tail:
         self.digest_differs: str | None = None
         self.pulsed_at = float("-inf")  # start of the last pulse that was answered
         self.control: dict[str, Any] = {}  # operators' wishes
+        self.place: tuple[str, str] | None = None  # the server's identity and timeline
+        self.seen_seq = 0  # the last event that this replica has ever seen, whatever the database says now (R18)
+        self.etcd_cluster_id: str | None = None  # of the last term (R32)
 
     def start(self) -> None:
         """Begin to tail, once more after a term too."""
@@ -86,11 +89,10 @@ class Tail:
             started = self._clock()
             [pulse] = await self.connection.run("pulse")
             self._see(pulse, started)
-            if pulse["head"] <= self._book.seq:
-                if pulse["head"] < self._book.seq:
-                    self.problem = _rows_lost(pulse["head"], self._book.seq)
-                else:
-                    self.caught_up_at = started
+            if pulse["head"] < self._book.seq:
+                self._went_back(f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}")
+            elif pulse["head"] == self._book.seq:
+                self.caught_up_at = started
                 return pulse
             await self._read()
 
@@ -99,11 +101,17 @@ class Tail:
             rows = await self.connection.run("events_after", {"after": self._book.seq, "limit": _BATCH})
             for row in rows:
                 self._book.apply(event_of(row))
+            self.seen_seq = max(self.seen_seq, self._book.seq)
             if len(rows) < _BATCH:
                 return
 
     def _see(self, pulse: Row, now: float) -> None:
         self.reachable, self.pulsed_at, self.control = True, now, pulse["control"] or {}
+        self.etcd_cluster_id = pulse["etcd_cluster_id"]
+        place = (pulse["system"], pulse["timeline"])
+        if self.place not in (None, place):
+            self._went_back(f"its identity and timeline were {self.place} and are {place}")
+        self.place = place
         self.epoch, self.holder = max(self.epoch, pulse["epoch"]), pulse["name"]
         if pulse["beat"] != self.beat:
             self.beat, self.beat_seen_at = pulse["beat"], now
@@ -112,6 +120,13 @@ class Tail:
             self.digest_differs = (
                 f"at event {pulse['proof_seq']} this book's digest is {ours:016x}, the leader's {pulse['digest']}"
             )
+
+    def _went_back(self, how: str) -> None:
+        """R18: the database may lack what was seen. The book is dropped and read anew; what was seen is remembered."""
+        logger.critical("the database is not what it was: {}; reading it anew", how)
+        self.seen_seq = max(self.seen_seq, self._book.seq)
+        self._book.reset()
+        self.digest_differs = None
 
     # ---- the tasks
 
@@ -141,10 +156,6 @@ class Tail:
                     self._wake.set()
             except StoreError:
                 await asyncio.sleep(PULSE_EVERY)  # the tail reads by itself meanwhile
-
-
-def _rows_lost(head: int, seen: int) -> str:
-    return f"the database ends at event {head}, this replica has seen {seen}: it went back in time (R18)"
 
 
 def event_of(row: Row) -> Event:

@@ -38,6 +38,32 @@ SUSPICIONS = "suspicions"
 """Where the pair's budget of suspicions lies in etcd."""
 
 
+LEDGER = "ledger"
+"""Where etcd remembers how far the ledger was (R18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What etcd remembers of the ledger."""
+
+    epoch: int = 0
+    seq: int = 0
+    digest: str = ""
+
+    @classmethod
+    def from_text(cls, text: str | None) -> Memory:
+        """Read it; what is not ours is nothing."""
+        try:
+            fields = json.loads(text or "{}")
+            return cls(int(fields["epoch"]), int(fields["seq"]), str(fields["digest"]))
+        except (ValueError, TypeError, KeyError):
+            return cls()
+
+    def to_text(self) -> str:
+        """JSON; `from_text` reads it back."""
+        return json.dumps({"epoch": self.epoch, "seq": self.seq, "digest": self.digest})
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Bounds of a takeover, in seconds."""
@@ -46,6 +72,7 @@ class Rules:
     proof_every: float = 0.25
     request_timeout: float = 4.0
     lag_limit: float = 1.0
+    fence_deadline: float = 30.0
 
 
 class TermOver(Exception):
@@ -81,6 +108,8 @@ class Takeover:
         self.phases = Phases()
         self._epoch_before = 0
         self._grant: Grant | None = None
+        self._remembered = Memory()
+        self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
 
     # ---- campaign
 
@@ -154,6 +183,8 @@ class Takeover:
     async def claim(self) -> On:
         """Claim the next epoch on the tailing connection, read to the head there, prove the fence. Raises TermOver."""
         await self._tail.stop()
+        await self._remember()
+        self._other_etcd()
         deadline = self._clock() + self._rules.claim_deadline
         self._check_lease("before the claim")
         started = self._clock()
@@ -169,8 +200,44 @@ class Takeover:
             raise TermOver(self._tail.problem or self._tail.digest_differs or "")
         if not fence["holds"]:
             raise TermOver("a write under another epoch was not refused: the database's fence is gone (R10)")
+        seen = max(self._tail.seen_seq, self._remembered.seq)
+        self.must_hold = None if seen <= self._book.seq else (
+            f"the database ends at event {self._book.seq}, but event {seen} was seen: it went back in time"
+        )  # fmt: skip
         await self._begin(epoch, started)
         return On.CLAIMED
+
+    async def _remember(self) -> None:
+        """What etcd remembers of the ledger: a database that went back must not bring an old epoch back (R18)."""
+        stored = await self._lease.get_state(LEDGER)
+        self._remembered = Memory.from_text(stored.value) if isinstance(stored, StateSeen) else Memory()
+
+    async def remember(self) -> None:
+        """Keep the epoch and the head of the log in etcd, under the leader key. Not while what is there may be missing here."""
+        if self.term is not None and self.must_hold is None:
+            memory = Memory(self.term.epoch, self._book.seq, f"{self._book.digest:016x}")
+            await self._lease.put_state(LEDGER, memory.to_text())
+
+    def _other_etcd(self) -> None:
+        """R32: two etcds after a restore each grant "the" lease; the one that the last term did not use has to wait."""
+        last, mine = self._tail.etcd_cluster_id, self._grant.cluster_id if self._grant else None
+        fresh = self._clock() - self._tail.beat_seen_at < self._rules.lag_limit
+        if last is not None and last != mine and fresh:
+            raise TermOver(
+                f"etcd cluster {mine} gave the lease, the present leader has {last}'s and proves its epoch (R32)"
+            )
+
+    def claim_above(self, shown: int) -> None:
+        """R18: the broker shows a reference of a higher epoch than ours, so the database had one too. Raises TermOver."""
+        if self.term is not None and shown > self.term.epoch:
+            self._tail.epoch = max(self._tail.epoch, shown)
+            raise TermOver(
+                f"the broker shows epoch {shown} in a reference, this term's is {self.term.epoch}: claiming above it"
+            )
+
+    def forget_hold(self) -> None:
+        """An operator has looked: the log goes on from where the database stands."""
+        self.must_hold, self._tail.seen_seq = None, self._book.seq
 
     async def _claimed(self, deadline: float) -> int:
         term = {
@@ -178,7 +245,11 @@ class Takeover:
             "instance": self._me.instance, "url": self._me.url, "version": self._me.version,
             "etcd_cluster_id": self._grant.cluster_id if self._grant else None,
         }  # fmt: skip
-        parameters = {"expected": self._epoch_before, "at_least": self._epoch_before, "term": json.dumps(term)}
+        parameters = {
+            "expected": self._epoch_before,
+            "at_least": max(self._tail.epoch, self._remembered.epoch),
+            "term": json.dumps(term),
+        }
         while True:
             try:
                 [row] = await self._tail.connection.run("claim", parameters)
@@ -231,7 +302,7 @@ class Takeover:
     async def connect(self) -> On:
         """Take the broker session under the shared clientId, however long it takes. Raises TermOver when fenced."""
         committer = self._present()
-        pause = 0.1
+        pause, began = 0.1, self._clock()
         while True:
             await self._prove(committer)  # R13: a commit under my epoch before every attempt
             if not isinstance(await self._lease.verify(), Held):
@@ -249,6 +320,11 @@ class Takeover:
                 await self._prove(committer)  # and before every use of the agent
                 await self._agent.drop_old_session()
                 self.phases.fence += self._clock() - started
+                if (
+                    self._clock() - began > self._rules.fence_deadline
+                ):  # R16: somebody else's session, or a gateway that keeps it
+                    self.must_hold = f"the gateway still has another session under our clientId: {answer.message}"
+                    return On.MUST_HOLD
                 continue
             logger.warning(
                 "no broker session: {}", getattr(answer, "reason", "admitted, but no answer to a round trip")

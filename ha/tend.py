@@ -11,6 +11,8 @@ from loguru import logger
 
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
+from engine.commit import Outcome
+from engine.events import Draft, Event, Kind
 from engine.permit import Permit
 from engine.submit import Desk
 from ha.calendar import GatewayCalendar
@@ -19,6 +21,7 @@ from ha.takeover import Takeover, TermOver
 from reconcile.run import Reconciler, Result
 
 TICK = 0.02
+REMEMBER_EVERY = 1.0
 _ATTEMPTS = 3
 
 
@@ -49,12 +52,12 @@ class Tender:
         clock: Clock = boottime,
     ) -> None:
         self._takeover, self._session_lost = takeover, session_lost
-        self._permit, self._desk, self._broker = permit, desk, broker
+        self._permit, self._desk, self._broker, self._book = permit, desk, broker, desk.book
         self._reconciler, self._rules, self._clock = reconciler, rules, clock
         self._calendar = calendar
         self._doubts: dict[str, None] = {}
         self._link_back = False
-        self._reconciled_at = 0.0
+        self._reconciled_at = self._remembered_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.last: Result | None = None
 
@@ -111,6 +114,9 @@ class Tender:
             return None
         if not result.gate_may_open:
             raise TermOver(f"reconciliation could not be written: {result.why}")
+        self._takeover.claim_above(result.highest_epoch)
+        if self._takeover.must_hold is not None:
+            return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
         self._permit.shut.pop("link", None)
         self._desk.work_queue()
@@ -143,6 +149,36 @@ class Tender:
             elif link_was_back and result.gate_may_open:
                 self._permit.shut.pop("link", None)
 
+    async def hold_everything(self, why: str) -> None:
+        """Open a break that holds everything and return when an operator has resolved it. Raises TermOver."""
+        committer = self._takeover.committer
+        if committer is None:
+            raise TermOver("there is no term")
+        payload = {
+            "id": f"hold-{committer.epoch}", "kind": "everything", "symbol": "", "account": "", "holds": True,
+            "ours": {"event": str(self._book.seq)}, "broker": {"why": why},
+        }  # fmt: skip
+        if payload["id"] not in self._book.breaks:
+            outcome, _, text = await committer.commit([Draft(Kind.BREAK_OPENED, payload, utcnow())])
+            if outcome is not Outcome.COMMITTED:
+                raise TermOver(f"the hold could not be written down: {text}")
+        resolved = asyncio.Event()
+
+        def look(event: Event) -> None:
+            if event.kind == Kind.BREAK_RESOLVED and event.payload["id"] == payload["id"]:
+                resolved.set()
+
+        self._book.observers.append(look)
+        try:
+            if payload["id"] in self._book.open_breaks:
+                await resolved.wait()
+        finally:
+            self._book.observers.remove(look)
+
+    async def reconcile_now(self) -> Result:
+        """One reconciliation at somebody's wish. Raises TermOver without a session."""
+        return await self._reconcile()
+
     # ---- the queue, and orders that nobody answers
 
     async def _tend_for_ever(self) -> None:
@@ -153,7 +189,13 @@ class Tender:
             self._desk.cancels_to_write()
             self._watch_answers()
             await self._note_first_order()
+            await self._remember()
             await asyncio.sleep(TICK)
+
+    async def _remember(self) -> None:
+        if self._clock() - self._remembered_at > REMEMBER_EVERY:
+            self._remembered_at = self._clock()
+            self._remembering = asyncio.create_task(self._takeover.remember(), name="remember")
 
     def _obey_calendar(self) -> None:
         """The gate shuts to new orders before the gateway's own restart; cancels pass."""

@@ -114,7 +114,7 @@ class Member:
         """It has a leader and a quorum behind it."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/health", timeout=2) as answer:
-                return json.load(answer)["health"] == "true"
+                return bool(json.load(answer)["health"] == "true")
         except (OSError, ValueError, urllib.error.URLError):
             return False
 

@@ -256,7 +256,7 @@ class TestMembers:
         killed = boottime()
         await until(lambda: heard.last(Held) and boottime() - killed > 0.6, 6, "held again")
         assert not any(isinstance(outcome, Gone) for outcome in heard.outcomes)
-        assert (await seen(b)).lease_id == grant.lease_id
+        assert (await seen(b)).lease_id == grant.lease_id, "b finds a member that answers, too"
         assert isinstance(await a.release(), Gone)
         assert await until(lambda: other.leader is None, 1.5, "b is told by a watch or by reading") < 1.5
 

@@ -1,0 +1,362 @@
+"""PostgreSQL with the ledger's schema, as far as its named statements reach: the fence, the gate that a claim waits for, the dense
+log, keys that are used once, backends that can be ended, commits whose answer is lost. Every write is one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from engine.store import EPOCH_MOVED, FENCED, LOCK_TIMEOUT, Refused, Row
+from tests.simulation.world import World
+
+HOLE, TAKEN, DUPLICATE = "PA003", "PA005", "23505"
+CLAIM_WAITS = 0.2
+KEYED = frozenset({"order_accepted", "order_external", "order_restored"})
+
+Params = dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class Backend:
+    """A connection's process on the server."""
+
+    pid: int
+    replica: str
+    name: str
+    alive: bool = True
+    work: asyncio.Task[Any] | None = None
+    on_end: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Gate:
+    """The lock on `write_gate`: writers share it, a claim has it alone; who waits is served in order."""
+
+    def __init__(self) -> None:
+        self.shared = 0
+        self.alone = False
+        self._waiting: deque[tuple[bool, asyncio.Future[None]]] = deque()
+
+    async def take(self, *, alone: bool, within: float | None = None) -> bool:
+        """True when it is held; False when that took longer than `within`."""
+        if self._waiting or not self._fits(alone):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((alone, turn))
+            try:
+                await asyncio.wait({turn}, timeout=within)
+            except asyncio.CancelledError:
+                self._leave(alone, turn)
+                raise
+            if not turn.done():
+                self._leave(alone, turn)
+                return False
+            return True
+        self._enter(alone)
+        return True
+
+    def give_back(self, *, alone: bool) -> None:
+        """Let the next ones in."""
+        if alone:
+            self.alone = False
+        else:
+            self.shared -= 1
+        self._admit()
+
+    def _fits(self, alone: bool) -> bool:
+        return not self.alone and not (alone and self.shared)
+
+    def _enter(self, alone: bool) -> None:
+        if alone:
+            self.alone = True
+        else:
+            self.shared += 1
+
+    def _leave(self, alone: bool, turn: asyncio.Future[None]) -> None:
+        if turn.done():
+            self.give_back(alone=alone)
+        else:
+            self._waiting.remove((alone, turn))
+            turn.cancel()
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            alone, turn = self._waiting.popleft()
+            self._enter(alone)
+            turn.set_result(None)
+
+
+class Database:
+    """The server. `execute` is one statement on one backend."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.up = True
+        self.fenced = True  # a mutation takes the fence away
+        self.gated = True  # another one takes the gate away: the trigger only reads the epoch
+        self.epoch, self.name, self.instance = 0, None, None
+        self.proof: Row = {"proof_epoch": 0, "beat": 0, "proof_seq": 0, "digest": "0", "state": ""}
+        self.log: list[Row] = []
+        self.by_order: dict[str, list[Row]] = {}
+        self.terms: dict[int, Row] = {}
+        self.control: dict[str, Any] = {}
+        self.projected = 0
+        self.gate = Gate()
+        self.backends: dict[int, Backend] = {}
+        self._pids = 100
+        self._keys: set[tuple[str | None, str | None]] = set()
+        self._order_ids: set[str] = set()
+        self._executions: set[tuple[str, str, int]] = set()
+        self.listeners: list[Callable[[], None]] = []
+
+    # ---- connections
+
+    def connect(self, replica: str, name: str) -> Backend:
+        """A new backend."""
+        self._pids += 1
+        backend = self.backends[self._pids] = Backend(self._pids, replica, name)
+        return backend
+
+    def end(self, backend: Backend) -> None:
+        """The backend is ended: what it has not committed is rolled back, its client is told."""
+        if not backend.alive:
+            return
+        backend.alive = False
+        self.backends.pop(backend.pid, None)
+        if backend.work is not None:
+            backend.work.cancel()
+        for tell in backend.on_end:
+            tell()
+
+    def hung_up(self, backend: Backend) -> None:
+        """Its client is gone: an idle backend ends, a busy one first finishes what it does."""
+        if backend.work is None:
+            self.end(backend)
+        else:
+            backend.work.add_done_callback(lambda _: self.end(backend), context=self._world.context)
+
+    def crash(self) -> None:
+        """The server goes down; what is committed stays."""
+        self.up = False
+        for backend in list(self.backends.values()):
+            self.end(backend)
+
+    def come_back(self) -> None:
+        """The server is up again."""
+        self.up = True
+
+    # ---- statements
+
+    def execute(self, backend: Backend, name: str, p: Params, answer: Callable[[list[Row] | Refused], None]) -> None:
+        """Run one statement and give its rows, or the refusal, to `answer`. Nothing is answered by a backend that is ended."""
+        read = _READS.get(name)
+        if read is not None:
+            answer(read(self, p))
+            return
+        write = _WRITES.get(name)
+        if write is None:
+            raise NotImplementedError(f"the simulated database does not know the statement {name!r}")
+        backend.work = self._world.spawn(self._run(backend, write(self, backend, p), answer), f"pg {name}")
+
+    async def _run(
+        self, backend: Backend, work: Coroutine[Any, Any, list[Row]], answer: Callable[[list[Row] | Refused], None]
+    ) -> None:
+        with suppress(asyncio.CancelledError):
+            try:
+                result: list[Row] | Refused = await work
+            except Refused as refused:
+                result = refused
+            backend.work = None
+            if backend.alive:
+                answer(result)
+
+    async def _write(self, epoch: int, what: str, change: Callable[[], list[Row]], backend: Backend) -> list[Row]:
+        """A transaction that names `epoch`: past the fence, some time, then committed at once."""
+        if self.gated:
+            await self.gate.take(alone=False)
+        try:
+            if self.fenced and epoch != self.epoch:
+                raise Refused(FENCED, f"fenced: this writer names epoch {epoch}, the present one is {self.epoch}")
+            await asyncio.sleep(self._world.fate.commit.draw(self._world.chance))
+            self._world.judge.committed(backend.replica, epoch, what)
+            return change()
+        finally:
+            if self.gated:
+                self.gate.give_back(alone=False)
+
+    # ---- writes
+
+    async def claim(self, backend: Backend, p: Params) -> list[Row]:
+        if self.gated and not await self.gate.take(alone=True, within=CLAIM_WAITS):
+            raise Refused(LOCK_TIMEOUT, "canceling statement due to lock timeout")
+        try:
+            if self.epoch != p["expected"]:
+                raise Refused(EPOCH_MOVED, f"the epoch is no longer {p['expected']}")
+            await asyncio.sleep(self._world.fate.commit.draw(self._world.chance))
+            if self.epoch != p["expected"]:
+                raise Refused(EPOCH_MOVED, f"the epoch is no longer {p['expected']}")
+            term = json.loads(p["term"])
+            claimed = max(self.epoch, p["at_least"]) + 1
+            self._world.judge.claimed(backend.replica, claimed, term["instance"])
+            self.epoch, self.name, self.instance = claimed, term["to_name"], term["instance"]
+            self.terms[claimed] = term | {"epoch": claimed, "at": self._world.wall(), "seq": len(self.log)}
+            self.proof |= {"proof_epoch": claimed, "beat": self.proof["beat"] + 1}
+            return [{"epoch": claimed}]
+        finally:
+            if self.gated:
+                self.gate.give_back(alone=True)
+
+    async def prove(self, backend: Backend, p: Params) -> list[Row]:
+        def change() -> list[Row]:
+            self.proof = {
+                "proof_epoch": p["epoch"], "beat": self.proof["beat"] + 1, "proof_seq": p["seq"], "digest": p["digest"],
+                "state": p["state"],
+            }  # fmt: skip
+            return [{"now": self._world.wall(), "control": dict(self.control) or None}]
+
+        return await self._write(p["epoch"], "proof", change, backend)
+
+    async def append(self, backend: Backend, p: Params) -> list[Row]:
+        rows = [_stored(row, p["epoch"]) for row in json.loads(p["events"])]
+
+        def change() -> list[Row]:
+            if rows and rows[0]["seq"] <= len(self.log):
+                return [{"added": self._found(rows)}]
+            if rows and rows[0]["seq"] > len(self.log) + 1:
+                raise Refused(HOLE, f"event {rows[0]['seq']} would leave a hole after {len(self.log)}")
+            self._take_keys(rows)
+            self._world.judge.appended(backend.replica, p["epoch"], rows)
+            self.log += rows
+            for row in rows:
+                if row["order_id"] is not None:
+                    self.by_order.setdefault(row["order_id"], []).append(row)
+            for tell in list(self.listeners):
+                tell()
+            return [{"added": len(rows)}]
+
+        if rows and rows[0]["seq"] > len(self.log) + 1:
+            raise Refused(HOLE, f"event {rows[0]['seq']} would leave a hole after {len(self.log)}")
+        return await self._write(p["epoch"], f"append {len(rows)}", change, backend)
+
+    def _found(self, rows: list[Row]) -> int:
+        """A repeat finds its rows and adds none; anything else is refused."""
+        at = rows[0]["seq"] - 1
+        there = [row["event_id"] for row in self.log[at : at + len(rows)]]
+        if there != [row["event_id"] for row in rows]:
+            raise Refused(TAKEN, "the place in the log holds other events")
+        return 0
+
+    def _take_keys(self, rows: list[Row]) -> None:
+        keys: set[tuple[str | None, str | None]] = set()
+        ids: set[str] = set()
+        executions: set[tuple[str, str, int]] = set()
+        for row in rows:
+            p = row["payload"]
+            if row["event_type"] == "execution":
+                key = (p["account"], p["root"], p["revision"])
+                if key in self._executions | executions:
+                    raise Refused(DUPLICATE, f"duplicate key: execution {key}")
+                executions.add(key)
+            elif row["event_type"] in KEYED:
+                user = (row["user_id"], p.get("client_order_id"))
+                if row["order_id"] in self._order_ids | ids or (None not in user and user in self._keys | keys):
+                    raise Refused(DUPLICATE, f"duplicate key: order {row['order_id']}")
+                ids.add(row["order_id"])
+                keys.add(user)
+        self._keys |= keys
+        self._order_ids |= ids
+        self._executions |= executions
+
+    async def note_phases(self, backend: Backend, p: Params) -> list[Row]:
+        def change() -> list[Row]:
+            self.terms[p["epoch"]] |= {k: v for k, v in json.loads(p["phases"]).items() if v is not None}
+            return [{}]
+
+        return await self._write(p["epoch"], "phases", change, backend)
+
+    async def project(self, backend: Backend, p: Params) -> list[Row]:
+        def change() -> list[Row]:
+            self.projected = p["seq"]
+            return [{}]
+
+        return await self._write(p["epoch"], "project", change, backend)
+
+    async def end_older_writers(self, backend: Backend, p: Params) -> list[Row]:
+        ended = []
+        for other in list(self.backends.values()):
+            parts = other.name.split(":")
+            if other is not backend and parts[0] == "adapter-writer" and int(parts[1]) <= p["epoch"]:
+                ended.append({"pg_terminate_backend": True})
+                self._world.after(0.001, self.end, other)
+        return ended
+
+    async def end_backend(self, backend: Backend, p: Params) -> list[Row]:
+        other = self.backends.get(p["pid"])
+        if other is None:
+            return []
+        self._world.after(0.001, self.end, other)
+        return [{"pg_terminate_backend": True}]
+
+    async def tag(self, backend: Backend, p: Params) -> list[Row]:
+        backend.name = p["name"]
+        return [{"set_config": p["name"]}]
+
+    async def wish(self, _backend: Backend, p: Params) -> list[Row]:
+        self.control[p["key"]] = json.loads(p["value"])
+        return []
+
+    async def wish_no_more(self, _backend: Backend, p: Params) -> list[Row]:
+        self.control.pop(p["key"], None)
+        return []
+
+    # ---- reads
+
+    def pulse(self, _p: Params) -> list[Row]:
+        return [
+            {"epoch": self.epoch, "name": self.name, "instance": self.instance, "head": len(self.log)}
+            | self.proof | {"now": self._world.wall(), "control": dict(self.control) or None}
+        ]  # fmt: skip
+
+    def events_after(self, p: Params) -> list[Row]:
+        return [dict(row) for row in self.log[p["after"] : p["after"] + p["limit"]]]
+
+    def fence_holds(self, p: Params) -> list[Row]:
+        return [{"holds": p["other"] != self.epoch}]
+
+    def last_epoch(self, _p: Params) -> list[Row]:
+        return [{"epoch": self.epoch, "name": self.name, "instance": self.instance}]
+
+    def where_projected(self, _p: Params) -> list[Row]:
+        return [{"seq": self.projected}]
+
+
+def _stored(row: Row, epoch: int) -> Row:
+    return {
+        "seq": row["seq"], "epoch": epoch, "event_type": row["event_type"], "payload": _jsonb(row["payload"]),
+        "timestamp": datetime.fromisoformat(row["timestamp"]), "order_id": row["order_id"], "user_id": row["user_id"],
+        "correlation_id": row["correlation_id"], "event_id": row["event_id"],
+    }  # fmt: skip
+
+
+def _jsonb(value: Any) -> Any:
+    """With its keys in jsonb's own order: by length, then by bytes."""
+    if isinstance(value, dict):
+        return {key: _jsonb(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+    return [_jsonb(item) for item in value] if isinstance(value, list) else value
+
+
+_READS: dict[str, Callable[[Database, Params], list[Row]]] = {
+    "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
+    "epoch": Database.last_epoch, "projected": Database.where_projected,
+}  # fmt: skip
+_WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {
+    "claim": Database.claim, "prove": Database.prove, "append": Database.append, "note_phases": Database.note_phases,
+    "project": Database.project, "end_older_writers": Database.end_older_writers, "end_backend": Database.end_backend,
+    "tag": Database.tag, "wish": Database.wish, "wish_no_more": Database.wish_no_more,
+}  # fmt: skip
