@@ -14,11 +14,11 @@ import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.events import LEDGER_LEVEL
+from engine.schema import known_versions, newest_version
 
 _HERE = Path(__file__).parent / "migrations"
 
@@ -41,16 +41,6 @@ def _config() -> Config:
     config.set_main_option("script_location", str(_HERE))
     config.set_main_option("path_separator", "os")
     return config
-
-
-def newest_version() -> str:
-    """The schema version that this code was written for."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
-
-
-def known_versions() -> set[str]:
-    """Every schema version that this code knows."""
-    return {step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def migrate(owner_url: str, adapter_url: str, identity: Identity) -> str:

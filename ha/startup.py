@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.schema import known_versions, newest_version
 from engine.store import Connection, Row
 from ha.config import Settings
 
@@ -12,8 +13,6 @@ class NotFit(Exception):
 
 async def check_database(settings: Settings) -> None:
     """Compare the database with this version and these settings. Raises NotFit, or StoreError when it does not answer."""
-    from engine.migrate import known_versions, newest_version
-
     assert settings.database_dsn is not None
     connection = Connection(settings.database_dsn, f"adapter-check:{settings.replica_name}")
     await connection.open()
@@ -28,7 +27,7 @@ async def check_database(settings: Settings) -> None:
         identity = await connection.run("identity")
     finally:
         await connection.close()
-    sentences = schema_sentences(str(schema["version_num"]), newest_version(), known_versions())
+    sentences = schema_sentences(str(schema["version_num"]), newest_version(), set(known_versions()))
     sentences += role_sentences(me) + identity_sentences(identity[0] if identity else None, settings)
     if sentences:
         raise NotFit("\n".join(sentences))

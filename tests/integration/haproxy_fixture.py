@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ha.fence_haproxy import Haproxy, MasterCli
-from ha.haproxy import RelaySession, Worker, sessions, workers
+from ha.haproxy import RelayError, RelaySession, Worker, sessions, workers
 from tests.integration.etcd_fixture import free_ports
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy" / "gateway-relay.cfg"
@@ -88,7 +88,10 @@ class Relay:
         before = {worker.pid for worker in await self.workers() if not worker.old}
         await self.cli.ask("reload")
         async with asyncio.timeout(10):
-            while before & {worker.pid for worker in await self.workers() if not worker.old}:
+            while True:
+                with contextlib.suppress(RelayError):  # the master's socket is away for a moment
+                    if not before & {worker.pid for worker in await self.workers() if not worker.old}:
+                        return
                 await asyncio.sleep(0.02)
 
 
@@ -111,7 +114,8 @@ async def running_relay(
     masters += [f"{operator},level,operator"] if operator else []
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(signal.SIGTERM)),
-        binary, "-W", *(word for master in masters for word in ("-S", master)), "-f", str(CONFIG), "-f", str(directory / "extra.cfg"),
+        binary, "-W", *(word for master in masters for word in ("-S", master)), "-f", str(CONFIG),
+        "-f", str(directory / "extra.cfg"),
         stdout=log, stderr=log,
         env={**os.environ, **{name: f"127.0.0.1:{port}" for name, port in places.items()}, **environment},
     )  # fmt: skip

@@ -152,9 +152,7 @@ class TestClientCertificates:
     ) -> None:
         cert, key = certificates.sign("renewed")
         good = cert.read_bytes(), key.read_bytes()
-        other = Certificates(tmp_path / "other-ca") if (tmp_path / "other-ca").mkdir() is None else None
-        assert other is not None
-        bad_cert, bad_key = other.sign("bad")
+        bad_cert, bad_key = Certificates(tmp_path).sign("bad")
         cert.write_bytes(bad_cert.read_bytes())
         key.write_bytes(bad_key.read_bytes())
         async with replica(EtcdAccess(etcd_with_tls.endpoints, certificates.ca, cert, key), tmp_path / "run") as port:

@@ -13,7 +13,7 @@ from ha.lease_etcd import error_of
 DOOR: Any = lease_etcd  # the only module that may import gRPC and etcd3
 
 
-class Failure(DOOR.grpc.RpcError):  # type: ignore[name-defined,misc]
+class Failure(DOOR.grpc.RpcError):  # type: ignore[misc]
     """A failed call, as gRPC raises it."""
 
     def __init__(self, code: str, details: str | None) -> None:

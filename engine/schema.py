@@ -1,0 +1,17 @@
+"""Which schema versions this code knows, read off the names of the migration steps: a replica need not load Alembic for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STEPS = Path(__file__).parent / "migrations" / "versions"
+
+
+def known_versions() -> list[str]:
+    """Every version, oldest first; the steps are named rNNNN_(pre|post)_NAME.py."""
+    return sorted(step.name[1:5] for step in _STEPS.glob("r[0-9][0-9][0-9][0-9]_*.py"))
+
+
+def newest_version() -> str:
+    """The version that this code was written for."""
+    return known_versions()[-1]
