@@ -28,40 +28,11 @@ from engine.permit import Permit
 from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
 from engine.submit import Desk
 from ha.fence import FenceAgent
-from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort, StateSeen, Stored
+from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.role import On
-from ha.suspicion import Budget, Entry
+from ha.shared_state import Memory, recall, remember, spend_suspicion
 from ha.tail import Tail
 from ha.term import Phases, Term
-
-SUSPICIONS = "suspicions"
-"""Where the pair's budget of suspicions lies in etcd."""
-
-
-LEDGER = "ledger"
-"""Where etcd remembers how far the ledger was (R18)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What etcd remembers of the ledger."""
-
-    epoch: int = 0
-    seq: int = 0
-    digest: str = ""
-
-    @classmethod
-    def from_text(cls, text: str | None) -> Memory:
-        """Read it; what is not ours is nothing."""
-        try:
-            fields = json.loads(text or "{}")
-            return cls(int(fields["epoch"]), int(fields["seq"]), str(fields["digest"]))
-        except (ValueError, TypeError, KeyError):
-            return cls()
-
-    def to_text(self) -> str:
-        """JSON; `from_text` reads it back."""
-        return json.dumps({"epoch": self.epoch, "seq": self.seq, "digest": self.digest})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +115,7 @@ class Takeover:
         seen = await self._lease.read()  # in touch with etcd, and it is still that leader under that lease
         if not isinstance(seen, LeaderSeen) or not seen.same_key(silent) or seen.record is None:
             return On.LOST
-        if not await self._spend(seen.record):
+        if not await spend_suspicion(self._lease, seen.record, self._me.name):
             return On.LOST
         self._epoch_before = pulse["epoch"]
         answer = await self._lease.take_over(seen, self._me)
@@ -155,35 +126,12 @@ class Takeover:
         failpoint.hit("takeover.won")
         return On.WON
 
-    async def _spend(self, suspect: LeaderRecord) -> bool:
-        stored = await self._lease.get_state(SUSPICIONS)
-        if not isinstance(stored, StateSeen):
-            return False
-        budget = Budget.from_text(stored.value)
-        if not budget.allows(utcnow()):
-            logger.error(
-                "{} is silent, but the budget of suspicions is spent: waiting for its lease to end", suspect.name
-            )
-            return False
-        spent = budget.spend(Entry(utcnow(), suspect.instance, suspect.name, self._me.name))
-        written = await self._lease.put_state(SUSPICIONS, spent.to_text(), expect=stored.revision, fenced=False)
-        return isinstance(written, Stored)
-
-    async def give_back_suspicion(self, name: str, living_instance: str) -> None:
-        """A process of that name lives: what was suspected of an earlier one was right, and costs nothing of the budget."""
-        stored = await self._lease.get_state(SUSPICIONS)
-        if not isinstance(stored, StateSeen) or not stored.value:
-            return
-        budget = Budget.from_text(stored.value)
-        if (after := budget.give_back(name, living_instance)) != budget:
-            await self._lease.put_state(SUSPICIONS, after.to_text(), expect=stored.revision, fenced=False)
-
     # ---- claim
 
     async def claim(self) -> On:
         """Claim the next epoch on the tailing connection, read to the head there, prove the fence. Raises TermOver."""
         await self._tail.stop()
-        await self._remember()
+        self._remembered = await recall(self._lease)
         self._other_etcd()
         deadline = self._clock() + self._rules.claim_deadline
         self._check_lease("before the claim")
@@ -207,16 +155,10 @@ class Takeover:
         await self._begin(epoch, started)
         return On.CLAIMED
 
-    async def _remember(self) -> None:
-        """What etcd remembers of the ledger: a database that went back must not bring an old epoch back (R18)."""
-        stored = await self._lease.get_state(LEDGER)
-        self._remembered = Memory.from_text(stored.value) if isinstance(stored, StateSeen) else Memory()
-
     async def remember(self) -> None:
         """Keep the epoch and the head of the log in etcd, under the leader key. Not while what is there may be missing here."""
         if self.term is not None and self.must_hold is None:
-            memory = Memory(self.term.epoch, self._book.seq, f"{self._book.digest:016x}")
-            await self._lease.put_state(LEDGER, memory.to_text())
+            await remember(self._lease, Memory(self.term.epoch, self._book.seq, f"{self._book.digest:016x}"))
 
     def _other_etcd(self) -> None:
         """R32: two etcds after a restore each grant "the" lease; the one that the last term did not use has to wait."""

@@ -11,6 +11,7 @@ from engine.clock import Clock, boottime
 from ha.link import Link
 from ha.node import Node
 from ha.role import HAS_EPOCH, State
+from ha.shared_state import give_back_suspicion
 from ha.suspicion import Silence
 
 LOOK_EVERY = 0.05
@@ -72,7 +73,7 @@ class Watch:
             self._node.handed_over(reason)
         if self._node.state in HAS_EPOCH and (name, instance) not in self._greeted:
             self._greeted.add((name, instance))
-            self._giving_back = asyncio.create_task(self._node.takeover.give_back_suspicion(name, instance))
+            self._giving_back = asyncio.create_task(give_back_suspicion(self._node.lease, name, instance))
         if words.get("version") not in (None, self._node.me.version):
             logger.debug("the other replica runs version {}", words["version"])
 

@@ -62,13 +62,16 @@ class Cluster:
         await self.pair.start()
         self._looking = asyncio.create_task(self._look_for_ever(), name="looking at the pair")
 
-    async def stop(self) -> None:
-        """End everything and remove the directory."""
+    async def stop(self, keep: str | None = None) -> None:
+        """End everything and remove the directory; its logs and the broker's journal are laid under `keep`, if named."""
         if self._looking is not None:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._looking
         await self.pair.stop()
+        if keep is not None:
+            kept = Path(keep, f"{self.directory.name}-{datetime.now(UTC):%H%M%S}")
+            shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("postgres", "etcd", "lock"))
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # ---- seen from outside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from tests.chaos.cluster import Cluster, NotHealed
 
 
 class Keeper:
-    """Hands out a whole pair. What a failed scenario leaves is thrown away."""
+    """Hands out a whole pair. What a failed scenario leaves is thrown away, or laid under `CHAOS_KEEP` if that is set."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -39,7 +40,7 @@ class Keeper:
         """End the present pair, if there is one."""
         cluster, self._present = self._present, None
         if cluster is not None:
-            await cluster.stop()
+            await cluster.stop(keep=os.environ.get("CHAOS_KEEP"))
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

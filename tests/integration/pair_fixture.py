@@ -63,7 +63,12 @@ class Answer:
 
 
 def ask(
-    url: str, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, timeout: float = 10.0
+    url: str,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 10.0,
 ) -> Answer:
     """One request. `body`: bytes as they are, anything else as JSON, None for none."""
     parts = urlsplit(url)
@@ -125,12 +130,18 @@ class RunningPair:
     @property
     def leader(self) -> str:
         """The leader's address, once there is one with its gate open."""
-        return until(lambda: (url := self.with_status("/leader")) and ask(url, "GET", "/readyz").status == 200 and url, "a leader")
+        return until(
+            lambda: (url := self.with_status("/leader")) and ask(url, "GET", "/readyz").status == 200 and url,
+            "a leader",
+        )
 
     @property
     def standby(self) -> str:
         """The standby's address, once it is ready."""
-        return until(lambda: (url := self.with_status("/standby")) and ask(url, "GET", "/readyz").status == 200 and url, "a standby")
+        return until(
+            lambda: (url := self.with_status("/standby")) and ask(url, "GET", "/readyz").status == 200 and url,
+            "a standby",
+        )
 
     def control(self, method: str, path: str, body: object = None) -> Any:
         """One call to the gateway's control port."""

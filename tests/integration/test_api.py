@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
-import jwt
 import psycopg
 import pytest
 
 from engine.reference import cluster_tag, order_id
-from tests.integration.pair_fixture import Answer, RunningPair, ask, running_pair, until
-
-SECRET = "integration-" * 4
-ORDERS = "/api/v1/orders"
-RESTING = {"symbol": "IBM", "side": "BUY", "quantity": "10", "order_type": "LMT", "limit_price": "1.00"}
-"""Far below the market: taken by the broker, never filled."""
-
-_numbers = count(1)
+from tests.integration.api_calls import (
+    DECIMAL,
+    FLAG,
+    ORDER_SHAPE,
+    ORDERS,
+    RESTING,
+    SECRET,
+    TEXT,
+    TIME,
+    WHOLE,
+    bearer,
+    body,
+    call,
+    in_state,
+    one,
+    quiet,
+    seq,
+    shaped,
+)
+from tests.integration.pair_fixture import RunningPair, ask, running_pair, until
 
 
 @pytest.fixture(scope="module")
@@ -37,78 +45,6 @@ def pair() -> Iterator[RunningPair]:
     }  # fmt: skip
     with running_pair(**settings) as made:
         yield made
-
-
-def bearer(role: str = "trader", subject: str = "s1") -> dict[str, str]:
-    claims = {"sub": subject, "role": role, "exp": 4_000_000_000}
-    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
-
-
-def call(url: str, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return ask(url, method, path, body, bearer() if headers is None else headers)
-
-
-def key(name: str = "k") -> str:
-    return f"{name}-{next(_numbers):06d}"
-
-
-def body(**fields: object) -> dict[str, object]:
-    return {"client_order_id": key(), **RESTING, **fields}
-
-
-def seq(url: str) -> int:
-    return int(ask(url, "GET", "/health").json["database"]["seq"])
-
-
-def quiet(url: str) -> int:
-    """The ledger's seq, once nothing moves it any more."""
-
-    def same() -> int:
-        before = seq(url)
-        time.sleep(0.15)
-        return before if seq(url) == before else 0
-
-    return until(same, "a ledger that stands still")
-
-
-def one(url: str, oid: str) -> dict[str, Any]:
-    answer = call(url, "GET", f"{ORDERS}/{oid}")
-    assert answer.status == 200, answer
-    return dict(answer.json)
-
-
-def in_state(url: str, oid: str, state: str) -> dict[str, Any]:
-    return until(lambda: (order := one(url, oid))["state"] == state and order, f"order {oid} {state}")
-
-
-TEXT, WHOLE, FLAG = str, int, bool
-DECIMAL = re.compile(r"-?\d+(\.\d{1,8})?")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-
-
-def shaped(found: Mapping[str, Any], shape: Mapping[str, object]) -> None:
-    """Each field of the interface is there and of its kind: a type, a pattern of text, or a tuple of what may be."""
-    for name, kind in shape.items():
-        assert name in found, f"{name} is missing in {found}"
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        assert any(_is(found[name], k) for k in kinds), f"{name} is {found[name]!r}"
-
-
-def _is(value: object, kind: object) -> bool:
-    if kind is None:
-        return value is None
-    if isinstance(kind, re.Pattern):
-        return isinstance(value, str) and kind.fullmatch(value) is not None
-    return type(value) is kind
-
-
-ORDER_SHAPE = {
-    "id": re.compile("[A-Z2-7]{16}"), "client_order_id": TEXT, "state": TEXT, "reason": (TEXT, None), "symbol": TEXT, "side": TEXT,
-    "quantity": DECIMAL, "filled": DECIMAL, "remaining": DECIMAL, "average_price": (DECIMAL, None), "order_type": TEXT,
-    "limit_price": (DECIMAL, None), "tif": TEXT, "perm_id": (WHOLE, None), "broker_order_id": (WHOLE, None),
-    "cancel_requested": FLAG, "revision": WHOLE, "epoch": WHOLE, "seq": WHOLE, "subject": TEXT, "correlation_id": TEXT,
-    "sent_at": (TIME, None), "acknowledged_at": (TIME, None), "created_at": TIME, "updated_at": TIME,
-}  # fmt: skip
 
 
 # ---- POST
@@ -126,7 +62,9 @@ def test_accepted_order_is_201_with_the_order_and_where_it_is(pair: RunningPair)
     assert (order["filled"], order["remaining"], order["average_price"], order["revision"]) == ("0", "10", None, 1)
     shaped(order, ORDER_SHAPE)
     working = in_state(pair.leader, order["id"], "WORKING")
-    shaped(working, {**ORDER_SHAPE, "perm_id": WHOLE, "broker_order_id": WHOLE, "acknowledged_at": TIME, "sent_at": TIME})
+    shaped(
+        working, {**ORDER_SHAPE, "perm_id": WHOLE, "broker_order_id": WHOLE, "acknowledged_at": TIME, "sent_at": TIME}
+    )
     assert order["created_at"] <= working["sent_at"] <= working["acknowledged_at"] <= working["updated_at"]
     [entry] = [e for e in pair.journal(order["id"]) if e["kind"] == "order"]
     assert entry["order_ref"] == f"pa.{cluster_tag('local')}.{order['epoch']}.{order['id']}"
@@ -197,7 +135,9 @@ def test_correlation_id_stands_in_the_order_and_in_its_events(pair: RunningPair)
     assert (made.headers["x-correlation-id"], made.json["correlation_id"]) == ("desk:run-7", "desk:run-7")
     in_state(pair.leader, made.json["id"], "WORKING")
     with psycopg.connect(pair.pair.info()["database_url"]) as db:
-        rows = db.execute("SELECT event_type, user_id FROM ledger.event WHERE correlation_id = 'desk:run-7' ORDER BY seq").fetchall()
+        rows = db.execute(
+            "SELECT event_type, user_id FROM ledger.event WHERE correlation_id = 'desk:run-7' ORDER BY seq"
+        ).fetchall()
     assert rows == [("order_accepted", "s1"), ("order_working", "s1")]
 
 
@@ -243,7 +183,11 @@ def test_limit_is_named_in_its_refusal(pair: RunningPair) -> None:
 
 @pytest.mark.parametrize(
     ("path", "field"),
-    [("?wait=filled", "wait"), ("?wait=working&timeout_ms=x", "timeout_ms"), ("?wait=working&timeout_ms=9999999", "timeout_ms")],
+    [
+        ("?wait=filled", "wait"),
+        ("?wait=working&timeout_ms=x", "timeout_ms"),
+        ("?wait=working&timeout_ms=9999999", "timeout_ms"),
+    ],
 )
 def test_wrong_query_of_a_post_is_refused_before_anything_is_written(pair: RunningPair, path: str, field: str) -> None:
     before = quiet(pair.leader)
@@ -344,3 +288,296 @@ def test_both_replicas_read_the_same(pair: RunningPair) -> None:
         assert ours.json == theirs.json
     ours, theirs = (ask(url, "GET", "/health").json["tail"] for url in (pair.leader, pair.standby))
     assert (ours["seq"], ours["digest"]) == (theirs["seq"], theirs["digest"])
+
+
+# ---- reads, field by field
+
+
+def test_list_of_orders_is_paged_by_seq_and_filtered(pair: RunningPair) -> None:
+    made = [call(pair.leader, "POST", f"{ORDERS}?wait=working", body(symbol="MSFT")).json for _ in range(3)]
+    until(lambda: all(one(pair.leader, o["id"])["state"] == "WORKING" for o in made), "three resting orders")
+    quiet(pair.leader)
+    answer = call(pair.leader, "GET", f"{ORDERS}?symbol=MSFT&state=WORKING&limit=2")
+    page = answer.json
+    assert set(page) == {"orders", "next"}
+    assert [o["id"] for o in page["orders"]] == [o["id"] for o in made[:2]]
+    assert page["next"] == page["orders"][-1]["seq"]
+    rest = call(pair.leader, "GET", f"{ORDERS}?symbol=MSFT&state=WORKING&after={page['next']}").json
+    assert ([o["id"] for o in rest["orders"]], rest["next"]) == ([made[2]["id"]], None)
+    found = call(
+        pair.leader, "GET", f"{ORDERS}?state=&symbol=&after=&client_order_id={made[0]['client_order_id']}"
+    ).json
+    assert [o["id"] for o in found["orders"]] == [made[0]["id"]]
+    for order in page["orders"]:
+        shaped(order, ORDER_SHAPE)
+    role, epoch, at = (answer.headers[f"adapter-{name}"] for name in ("role", "epoch", "seq"))
+    assert (role, int(epoch), int(at)) == ("leader", page["orders"][0]["epoch"], seq(pair.leader))
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("state=OPEN", "state"), ("state=working", "state"), ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=1e2", "limit"),
+     ("after=-1", "after"), ("after=٣", "after"), ("after=99999999999999999999", "after")],
+)  # fmt: skip
+def test_wrong_query_names_its_parameter(pair: RunningPair, query: str, field: str) -> None:
+    answer = call(pair.leader, "GET", f"{ORDERS}?{quote(query, safe='=&')}")
+    assert (answer.status, answer.fields) == (422, {field})
+
+
+def test_unknown_order_is_404_at_the_leader_only(pair: RunningPair) -> None:
+    for method in ("GET", "DELETE"):
+        answer = call(pair.leader, method, f"{ORDERS}/AAAAAAAAAAAAAAAA")
+        assert (answer.status, answer.problem) == (404, "no-such-order")
+
+
+@pytest.mark.guarantee(5)
+def test_filled_order_its_execution_and_its_position(pair: RunningPair) -> None:
+    made = call(pair.leader, "POST", ORDERS, body(symbol="AAPL", order_type="MKT", limit_price=None, quantity="7")).json
+    order = in_state(pair.leader, made["id"], "FILLED")
+    assert (order["filled"], order["remaining"], order["limit_price"]) == ("7", "0", None)
+    shaped(order, {**ORDER_SHAPE, "average_price": DECIMAL, "perm_id": WHOLE})
+
+    def booked() -> list[dict[str, object]]:
+        page = call(pair.leader, "GET", "/api/v1/executions?limit=1000").json
+        mine = [e for e in page["executions"] if e["order_id"] == made["id"]]
+        return mine if mine and all(e["commission"] is not None for e in mine) else []
+
+    executions = until(booked, "executions with their commission")
+    assert sum(Decimal(str(e["quantity"])) for e in executions) == 7
+    for execution in executions:
+        shaped(execution, {
+            "exec_id": TEXT, "order_id": TEXT, "client_order_id": TEXT, "symbol": TEXT, "side": TEXT, "quantity": DECIMAL,
+            "price": DECIMAL, "account": TEXT, "exchange": TEXT, "perm_id": WHOLE, "commission": DECIMAL,
+            "commission_currency": TEXT, "realized_pnl": (DECIMAL, None), "at": TIME, "revision": WHOLE, "seq": WHOLE,
+        })  # fmt: skip
+        assert (execution["client_order_id"], execution["perm_id"]) == (order["client_order_id"], order["perm_id"])
+    made_there = {e["exec_id"] for e in pair.journal(made["id"]) if e["kind"] == "execution"}
+    assert made_there == {e["exec_id"] for e in executions}
+    [position] = [p for p in call(pair.leader, "GET", "/api/v1/positions").json["positions"] if p["symbol"] == "AAPL"]
+    shaped(position, {
+        "account": TEXT, "symbol": TEXT, "quantity": DECIMAL, "average_cost": DECIMAL, "broker_quantity": (DECIMAL, None),
+        "break_id": (TEXT, None),
+    })  # fmt: skip
+    [there] = [p for p in pair.control("GET", "/positions")["positions"] if p["symbol"] == "AAPL"]
+    assert Decimal(position["quantity"]) == Decimal(there["quantity"]) == 7
+
+
+def test_cancel_is_202_and_an_ended_order_is_409(pair: RunningPair) -> None:
+    made = call(pair.leader, "POST", f"{ORDERS}?wait=working", body()).json
+    standby = call(pair.standby, "DELETE", f"{ORDERS}/{made['id']}")
+    assert (standby.status, standby.headers["location"]) == (307, f"{pair.leader}{ORDERS}/{made['id']}?hop=1")
+    answer = call(pair.leader, "DELETE", f"{ORDERS}/{made['id']}")
+    assert (answer.status, answer.json["id"], answer.json["cancel_requested"]) == (202, made["id"], True)
+    shaped(answer.json, ORDER_SHAPE)
+    ended = in_state(pair.leader, made["id"], "CANCELLED")
+    assert ended["reason"]
+    again = call(pair.leader, "DELETE", f"{ORDERS}/{made['id']}")
+    assert (again.status, again.problem) == (409, "order-final")
+
+
+def test_order_that_the_broker_rejects_is_rejected_with_its_reason(pair: RunningPair) -> None:
+    pair.control("POST", "/faults/reject", {"next": 1, "code": 201})
+    made = call(pair.leader, "POST", ORDERS, body()).json
+    assert in_state(pair.leader, made["id"], "REJECTED")["reason"].startswith("201: ")
+
+
+HEALTH = {
+    "status": TEXT, "role": TEXT, "state": TEXT, "name": TEXT, "instance": TEXT, "pid": WHOLE, "cluster": TEXT, "epoch": WHOLE,
+    "term_started_at": (TIME, None), "lease_trust_ms": WHOLE, "gate": dict, "gateway": dict, "database": dict, "etcd": dict,
+    "tail": dict, "breaks": WHOLE, "paused": FLAG, "halted": FLAG, "version": TEXT, "uptime_ms": WHOLE,
+}  # fmt: skip
+
+
+def test_health_of_both_replicas(pair: RunningPair) -> None:
+    for url, status, role, state in (
+        (pair.leader, 200, "leader", "LEADING"),
+        (pair.standby, 429, "standby", "STANDBY"),
+    ):
+        for path in ("/health", "/api/v1/health"):
+            answer = ask(url, "GET", path)
+            found = answer.json
+            assert answer.status == status, "probes need no token"
+            shaped(found, HEALTH)
+            shaped(found["gate"], {"open": FLAG, "reasons": list})
+            shaped(found["gateway"], {"session": FLAG, "link": FLAG, "next_order_id": WHOLE})
+            shaped(found["database"], {"reachable": FLAG, "seq": WHOLE})
+            shaped(found["etcd"], {"reachable": FLAG, "members": WHOLE})
+            shaped(found["tail"], {"seq": WHOLE, "lag_ms": WHOLE, "digest": TEXT})
+            assert (found["status"], found["role"], found["state"]) == ("ok", role, state)
+            assert found["gate"]["open"] is found["gateway"]["session"] is (role == "leader")
+    assert {ask(url, "GET", "/health").json["pid"] for url in pair.urls()} == {r.pid for r in pair.pair.replicas}
+
+
+def test_probes_for_load_balancers(pair: RunningPair) -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        fine = 204 if method == "OPTIONS" else 200
+        not_so = 204 if method == "OPTIONS" else 503
+        for path, at_leader, at_standby in (
+            ("/livez", fine, fine), ("/readyz", fine, fine), ("/leader", fine, not_so), ("/standby", not_so, fine),
+            ("/standby?lag=10s", not_so, fine), ("/standby?lag=500ms", not_so, fine),
+        ):  # fmt: skip
+            found = ask(pair.leader, method, path).status, ask(pair.standby, method, path).status
+            assert found == (at_leader, at_standby), (method, path)
+    assert ask(pair.standby, "GET", "/standby?lag=0.0001ms").status == 503, "it is never that near"
+    assert ask(pair.standby, "GET", "/standby?lag=soon").status == 400
+    shaped(ask(pair.leader, "GET", "/readyz").json, {"ready": FLAG, "role": TEXT, "reasons": list})
+    refused = ask(pair.standby, "GET", "/leader").json
+    assert (refused["role"], refused["state"], bool(refused["reasons"])) == ("standby", "STANDBY", True)
+
+
+def test_cluster_is_the_same_at_both_replicas(pair: RunningPair) -> None:
+    leader = ask(pair.leader, "GET", "/health").json["name"]
+    for url in (pair.leader, pair.standby):
+
+        def complete(url: str = url) -> dict[str, object] | None:
+            found = call(url, "GET", "/api/v1/cluster").json
+            return found if [r["healthy"] for r in found["replicas"]] == [True, True] else None
+
+        found = until(complete, "a cluster of two healthy replicas")
+        shaped(found, {"leader": TEXT, "epoch": WHOLE, "paused": FLAG, "halted": FLAG, "replicas": list})
+        assert found["leader"] == leader
+        rows = found["replicas"]
+        assert isinstance(rows, list)
+        for row in rows:
+            shaped(row, {
+                "name": TEXT, "url": TEXT, "role": TEXT, "state": TEXT, "healthy": FLAG, "lag_ms": WHOLE, "version": TEXT,
+            })  # fmt: skip
+        assert {row["url"] for row in rows} == set(pair.urls())
+
+
+def test_history_has_a_row_for_each_term(pair: RunningPair) -> None:
+    rows = call(pair.standby, "GET", "/api/v1/history").json["history"]
+    assert [row["epoch"] for row in rows] == sorted((row["epoch"] for row in rows), reverse=True)
+    figure = (float, int)
+    for row in rows:
+        shaped(row, {
+            "epoch": WHOLE, "kind": TEXT, "reason": TEXT, "from": (TEXT, None), "to": TEXT, "at": TIME,
+            "detect_ms": (*figure, None), "acquire_ms": figure, "claim_ms": figure, "fence_ms": figure, "connect_ms": figure,
+            "reconcile_ms": figure, "first_order_ms": (*figure, None), "total_ms": figure, "repaired": WHOLE, "held": WHOLE,
+        })  # fmt: skip
+    assert (rows[-1]["kind"], rows[-1]["from"]) == ("start", None)
+    assert call(pair.leader, "GET", "/api/v1/history?limit=1").json["history"] == rows[:1]
+    assert call(pair.leader, "GET", "/api/v1/history?limit=0").fields == {"limit"}
+
+
+def test_metrics_are_prometheus_text(pair: RunningPair) -> None:
+    for url, leads in ((pair.leader, "1.0"), (pair.standby, "0.0")):
+        answer = ask(url, "GET", "/metrics")
+        assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
+        values = dict(line.rsplit(" ", 1) for line in answer.content.decode().splitlines() if not line.startswith("#"))
+        assert values["adapter_leader"] == leads
+        assert float(values["adapter_ledger_seq"]) > 0
+        ours = {name for name in values if not name.startswith(("process_", "python_"))}
+        assert all(name.startswith("adapter_") for name in ours)
+
+
+# ---- what does not end well (these change the pair, and stand last)
+
+
+@contextmanager
+def writers_frozen(pair: RunningPair) -> Iterator[None]:
+    """PostgreSQL's backends of the leader's writing connections stand still."""
+    with psycopg.connect(pair.pair.info()["database_url"]) as db:
+        rows = db.execute("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'adapter-writer:%'").fetchall()
+    assert rows
+    try:
+        for (pid,) in rows:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for (pid,) in rows:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.rule(20)
+@pytest.mark.guarantee(3)
+def test_lost_answer_of_a_commit_is_504_and_the_retry_finds_one_order(pair: RunningPair) -> None:
+    sent, leader = body(), pair.leader
+    with writers_frozen(pair):
+        answer = call(leader, "POST", ORDERS, sent)
+        assert (answer.status, answer.problem, answer.headers["retry-after"]) == (504, "outcome-unknown", "1")
+        later = call(leader, "POST", ORDERS, body())
+        assert (later.status, later.problem, later.headers["retry-after"]) == (503, "unproven", "1")
+        assert call(leader, "POST", ORDERS, sent).status == 504, "the same key still waits for its answer"
+        assert ask(leader, "GET", "/leader").status == 503, "no proof of epoch, no leader (R12)"
+    again = until(lambda: (a := call(pair.leader, "POST", ORDERS, sent)).status in (200, 201) and a, "an answer")
+    in_state(pair.leader, again.json["id"], "WORKING")
+    assert len([e for e in pair.journal(again.json["id"]) if e["kind"] == "order"]) == 1
+    with psycopg.connect(pair.pair.info()["database_url"]) as db:
+        keys = db.execute(
+            "SELECT count(*) FROM ledger.event WHERE event_type = 'order_accepted' AND order_id = %s",
+            (again.json["id"],),
+        )
+        assert keys.fetchone() == (1,)
+
+
+@pytest.mark.rule(1)
+@pytest.mark.guarantee(6)
+def test_lost_order_is_in_doubt_its_break_is_open_and_its_contract_held(pair: RunningPair) -> None:
+    pair.control("POST", "/faults/lose_orders", {"next": 1})
+    made = call(pair.leader, "POST", ORDERS, body(symbol="TSLA")).json
+    doubt = in_state(pair.leader, made["id"], "IN_DOUBT")
+    shaped(doubt, ORDER_SHAPE)
+    [found] = [b for b in call(pair.leader, "GET", "/api/v1/breaks").json["breaks"] if b["order_id"] == made["id"]]
+    shaped(found, {
+        "id": TEXT, "kind": TEXT, "symbol": TEXT, "order_id": TEXT, "ours": dict, "broker": dict, "opened_at": TIME,
+        "resolved_at": None, "resolution": None,
+    })  # fmt: skip
+    assert (found["kind"], found["symbol"]) == ("in_doubt", "TSLA")
+    before = quiet(pair.leader)
+    held = call(pair.leader, "POST", ORDERS, body(symbol="TSLA"))
+    assert (held.status, held.problem, held.headers["retry-after"]) == (503, "held", "1")
+    assert found["id"] in held.json["detail"]
+    assert seq(pair.leader) == before, "nothing is written"
+    assert call(pair.leader, "POST", ORDERS, body(symbol="IBM")).status == 201, "other contracts go on"
+    assert ask(pair.leader, "GET", "/health").json["breaks"] == 1
+    assert (ask(pair.leader, "GET", "/readyz").status, ask(pair.leader, "GET", "/leader").status) == (200, 200)
+    assert call(pair.leader, "DELETE", f"{ORDERS}/{made['id']}").status == 202, "cancelled when it surfaces"
+    assert [e["kind"] for e in pair.journal(made["id"])] == [], "it is never sent again by itself"
+
+
+@pytest.mark.rule(8)
+def test_order_valid_for_a_moment_only_is_never_sent_after_it(pair: RunningPair) -> None:
+    leader = pair.leader
+    pair.control("POST", "/faults/mute", {})
+    try:
+        pair.control("POST", "/faults/close_sessions", {})
+        until(lambda: not ask(leader, "GET", "/health").json["gate"]["open"], "a shut gate")
+        soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        made = call(leader, "POST", ORDERS, body(valid_until=soon))
+        assert (made.status, made.json["state"]) == (201, "QUEUED"), "durable without a session"
+        ended = in_state(leader, made.json["id"], "EXPIRED")
+        assert "valid_until" in ended["reason"]
+        repeated = call(
+            leader, "POST", ORDERS, {**RESTING, "client_order_id": made.json["client_order_id"], "valid_until": soon}
+        )
+        assert (repeated.status, repeated.json["state"]) == (200, "EXPIRED"), "a known key is answered at any time"
+    finally:
+        pair.control("DELETE", "/faults/mute")
+    until(lambda: ask(leader, "GET", "/readyz").status == 200, "an open gate")
+    assert pair.journal(made.json["id"]) == []
+
+
+@pytest.mark.guarantee(3)
+def test_no_leader_is_503_and_nothing_acknowledged_is_lost_by_a_kill(pair: RunningPair) -> None:
+    acknowledged = [call(pair.leader, "POST", ORDERS, body()).json for _ in range(5)]
+    pair.standby  # noqa: B018 - waits until somebody is there to take over
+    dead = next(r for r in pair.pair.replicas if r.url == pair.leader)
+    other = next(r.url for r in pair.pair.replicas if r.name != dead.name)
+    sent = body()
+    pair.run(pair.pair.kill(dead.name))
+    statuses = []
+
+    def accepted() -> dict[str, object] | None:
+        answer = call(other, "POST", f"{ORDERS}?hop=1", sent)
+        statuses.append(answer.status)
+        if answer.status == 503:
+            assert answer.headers["retry-after"] == "1"
+        return answer.json if answer.status == 201 else None
+
+    until(accepted, "the other replica accepts")
+    assert set(statuses) <= {503, 201}, "never a redirect to the dead one from a second hop, never a 404"
+    for order in acknowledged:
+        assert one(pair.leader, order["id"])["state"] in ("WORKING", "SENDING", "IN_DOUBT", "QUEUED")
+    newest = call(other, "GET", "/api/v1/history?limit=1").json["history"][0]
+    assert (newest["kind"], newest["from"]) == ("failover", dead.name)

@@ -275,7 +275,7 @@ async def test_no_timeout_ends_a_silent_session_and_keepalive_watches_both_legs(
         ]
         assert line.count(",rx=23d23h,") == 2, "silence of one side ends the session"
         timers = keepalive_timers()
-        legs = {timers[pair] for pair in timers if pair[0] == relay.a or pair[1] == sim.port}
+        legs = [timers[pair] for pair in timers if pair[0] == relay.a or pair[1] == sim.port]
         assert len(legs) == 2, "one leg has no keepalive"
         assert all(0 <= seconds <= 5.1 for seconds in legs)
 

@@ -48,7 +48,9 @@ class Running:
 
     async def who(self, request: Request) -> Response:
         asker = self.access.asker(request, "trader")
-        return Response(200, {"subject": asker.subject, "correlation_id": asker.correlation_id, "id": request.params.get("id")})
+        return Response(
+            200, {"subject": asker.subject, "correlation_id": asker.correlation_id, "id": request.params.get("id")}
+        )
 
     async def broken(self, request: Request) -> Response:
         raise KeyError("a defect with a secret in it")
@@ -248,7 +250,9 @@ def test_allowed_page_may_read_the_answer(server: Running) -> None:
     assert (asked.status, "Authorization" in asked.headers["access-control-allow-headers"]) == (204, True)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://desk.example.evil", "HTTPS://DESK.EXAMPLE", "*"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "https://desk.example.evil", "HTTPS://DESK.EXAMPLE", "*"]
+)
 def test_other_page_can_neither_read_nor_place(server: Running, origin: str) -> None:
     assert "access-control-allow-origin" not in server.get(Origin=origin).headers
     answer = server.post(ORDER, Origin=origin)
@@ -293,7 +297,9 @@ def guarded() -> Iterator[Running]:
 def test_token_names_the_subject(guarded: Running) -> None:
     assert guarded.get(Authorization=f"Bearer {token()}").json["subject"] == "s1"
     assert guarded.get(Authorization=f"bearer  {token(sub='s2', role='operator')}").json["subject"] == "s2"
-    assert guarded.get(Authorization=f"Bearer {token('o' * 32)}").status == 200, "the second key, while keys are rotated"
+    assert guarded.get(Authorization=f"Bearer {token('o' * 32)}").status == 200, (
+        "the second key, while keys are rotated"
+    )
 
 
 def test_viewer_may_not_trade(guarded: Running) -> None:
@@ -314,7 +320,11 @@ def test_viewer_may_not_trade(guarded: Running) -> None:
     ],
 )  # fmt: skip
 def test_anything_but_a_good_token_is_401(guarded: Running, header: str) -> None:
-    request = b"GET /api/v1/orders/X HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: " + header.encode("latin-1") + b"\r\n\r\n"
+    request = (
+        b"GET /api/v1/orders/X HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: "
+        + header.encode("latin-1")
+        + b"\r\n\r\n"
+    )
     answer = raw(guarded.port, request)
     assert answer.startswith(b"HTTP/1.1 401 "), answer
     assert b"WWW-Authenticate: Bearer" in answer
