@@ -13,6 +13,7 @@ from collections.abc import Collection
 from loguru import logger
 
 from ha.fence import Dropped, Holder, NothingKnown, Outcome, Who
+from ha.gateway_probe import in_words
 from ha.haproxy import (
     Doors,
     RelayError,
@@ -46,7 +47,7 @@ class MasterCli:
         except TimeoutError:
             raise RelayError(f"{self.name} did not answer `{command}` within {self._deadline:g} s") from None
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no resolver takes
-            raise RelayError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
+            raise RelayError(f"{self.name}: {in_words(error)}") from error
 
     async def _ask(self, command: str) -> str:
         if isinstance(self._address, str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,7 +48,15 @@ async def probe(host: str, port: int, deadline: float, *, open_now: set[str] | N
     except asyncio.IncompleteReadError:
         return Silent("the connection was closed before the greeting")
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no resolver takes
-        return Silent(getattr(error, "strerror", None) or str(error))
+        return Silent(in_words(error))
+
+
+def in_words(error: OSError | UnicodeError) -> str:
+    """Why a connection could not be made, without the address, which asyncio puts in the place of the reason."""
+    number = getattr(error, "errno", None)
+    if number is not None and number > 0:
+        return os.strerror(number)
+    return getattr(error, "strerror", None) or str(error)  # of a name that was not found, the number is another one
 
 
 @contextlib.contextmanager

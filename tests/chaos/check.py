@@ -139,11 +139,9 @@ def licences(log: Sequence[Row]) -> dict[str, list[Licence]]:
     """Every licence that the log gave, by order id."""
     found: dict[str, list[Licence]] = {}
     for row in log:
-        number, session = row.payload.get("broker_order_id"), row.payload.get("session")
-        if row.kind in ("order_accepted", "order_licensed") and row.order_id and session is not None:
-            found.setdefault(row.order_id, []).append(
-                Licence(row.order_id, int(number), row.epoch, int(session), row.seq)
-            )
+        if row.kind in ("order_accepted", "order_licensed") and row.order_id and row.payload.get("session") is not None:
+            number, session = int(row.payload["broker_order_id"]), int(row.payload["session"])
+            found.setdefault(row.order_id, []).append(Licence(row.order_id, number, row.epoch, session, row.seq))
     return found
 
 
@@ -190,8 +188,8 @@ def stale_sends(sent: Sequence[Sent], log: Sequence[Row]) -> Iterator[str]:
             yield f"{ref} was sent under epoch {licence.epoch}, after an order under {highest}"
         if epochs.setdefault(session, licence.epoch) != licence.epoch:
             yield f"{ref}: broker session {session} carries epochs {epochs[session]} and {licence.epoch}"
-        if sessions.setdefault(licence.session, session) != session:
-            yield f"{ref}: licensed for session {licence.session}, which is {sessions[licence.session]} at the broker, sent on {session}"
+        if (meant := sessions.setdefault(licence.session, session)) != session:
+            yield f"{ref}: its licence is for the broker's session {meant}, and it was sent on session {session}"
         highest = max(highest, licence.epoch)
     for earlier, later in pairwise(sorted(sessions)):
         if sessions[earlier] >= sessions[later]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -21,12 +21,14 @@ from ha.demo.scene import Glimpse, Scene
 from ha.local.pair import LocalPair
 from ha.local.parts import REPLICAS
 from ha.local.ports import Ports
+from ha.local.process import Child
 from ha.local.supervise import Event
 from tests.chaos.check import Row
 
 CLIENT_ID = 17
 HEALS_WITHIN = 20.0  # seconds for one leader and a healthy standby after whatever happened
-_LOOK_EVERY = 0.1
+_LOOK_EVERY = 0.15
+T = TypeVar("T")
 _LEAST_SYMBOLS = 5
 # settings of the caller's that would make the pair another one than the tests mean
 _NOT_FOR_TESTS = ("API_SECRET_KEY", "SECRET_KEY", "ENABLE_API_AUTH", "RATE_LIMIT_PER_MINUTE", "FAILPOINTS")
@@ -84,10 +86,10 @@ class Cluster:
             why = self.scene.disagreement() or "it came too late"
             raise NotHealed(f"no leader with a healthy standby within {within:g} s: {why}") from None
 
-    async def until(self, seen: Callable[[], Any], seconds: float) -> Any:
-        """What `seen` returns once that is true, asked again after each look. Raises TimeoutError."""
+    async def until(self, seen: Callable[[], T | None], seconds: float) -> T:
+        """What `seen` returns once that is something, asked again after each look. Raises TimeoutError."""
         async with asyncio.timeout(seconds), self._looked:
-            while not (found := seen()):
+            while (found := seen()) is None:
                 await self._looked.wait()
             return found
 
@@ -145,7 +147,7 @@ class Cluster:
 
     def log(self) -> list[Row]:
         """The database's whole log. Raises psycopg.Error."""
-        query = 'SELECT seq, epoch, event_type, order_id, payload, created_at FROM ledger.event ORDER BY seq'
+        query = "SELECT seq, epoch, event_type, order_id, payload, created_at FROM ledger.event ORDER BY seq"
         with psycopg.connect(str(self.pair.info()["database_url"]), row_factory=dict_row, connect_timeout=5) as db:
             return [
                 Row(
@@ -157,12 +159,12 @@ class Cluster:
 
     # ---- its parts
 
-    def pid(self, name: str) -> int:
-        """The process id of a living part. Raises LookupError."""
+    def child(self, name: str) -> Child:
+        """The living process of a part. Raises LookupError."""
         part = self.pair.supervisor.parts.get(name)
         if part is None or part.child is None or part.child.code is not None:
             raise LookupError(f"{name} is not running")
-        return part.child.pid
+        return part.child
 
     def other(self, name: str) -> str:
         """The other replica."""

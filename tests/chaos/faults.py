@@ -40,12 +40,12 @@ class Kill:
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         name = await _named(on, self.part)
-        pid, at = on.pid(name), now()
+        child, at = on.child(name), now()
         await on.pair.kill(name, signal.SIGKILL)
-        if Path(f"/proc/{pid}").exists():
-            raise DidNotBite(f"{name} (pid {pid}) lives after SIGKILL")
+        if child.code != -signal.SIGKILL:
+            raise DidNotBite(f"{name} (pid {child.pid}): {child.how_it_ended()}")
         silent = name if self.part == "leader" else None
-        return Bite(f"kill -9 {self.part}", at, f"{name} (pid {pid}) has ended", silent)
+        return Bite(f"kill -9 {self.part}", at, f"{name} (pid {child.pid}): {child.how_it_ended()}", silent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class KillBoth:
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         leader, told, at = await on.paired(), len(on.events), now()
-        pids = [on.pid(name) for name in on.urls]
+        pids = [on.child(name).pid for name in on.urls]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         for name in on.urls:
@@ -72,7 +72,7 @@ class Freeze:
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         name = await on.paired()
-        pid, at = on.pid(name), now()
+        pid, at = on.child(name).pid, now()
         await on.pair.kill(name, signal.SIGSTOP)
         await asyncio.sleep(0.05)
         if _process_state(pid) != "T":

@@ -19,7 +19,7 @@ from ha.demo.silence import Silence
 from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row, examine
 from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, Cluster, stopwatch
 from tests.chaos.faults import Fault
-from tests.chaos.traffic import Load, Prober, flow, moving_market
+from tests.chaos.traffic import Load, Prober, finished, flowing, moving_market
 
 FIGURES = "CHAOS_FIGURES"
 """Names a file to which a line with each scenario's figures is appended."""
@@ -103,13 +103,14 @@ async def play(cluster: Cluster, name: str, steps: Sequence[Step], load: Load | 
     prices = {symbol: Decimal(start[symbol]) for symbol in symbols}
     since, epoch_before = (await cluster.journal())[-1]["seq"], _epoch(cluster)
     record = cluster.directory / f"history-{datetime.now(UTC):%H%M%S%f}.jsonl"
-    async with Prober(cluster.urls) as prober, moving_market(cluster.control, prices, seed):
-        traffic = asyncio.create_task(flow(load, list(cluster.urls.values()), symbols, prices, record, seed))
-        try:
-            bites = await _strike(cluster, steps)
-            await traffic
-        finally:
-            traffic.cancel()
+    said = cluster.directory / "log" / "traffic.log"
+    async with (
+        Prober(cluster.urls) as prober,
+        moving_market(cluster.control, prices, seed),
+        flowing(load, cluster.urls.values(), prices, record, said, seed) as traffic,
+    ):
+        bites = await _strike(cluster, steps)
+        await finished(traffic)
     cluster.scene.kills[:] = [
         Killed(bite.replica, cluster.urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
     ]
@@ -143,7 +144,7 @@ async def _outcome(
     since: int,
     epoch_before: int,
 ) -> Outcome:
-    history = fold(read_lines(record.read_text(encoding="utf-8")))
+    history = _read(record)
     journal, log = await cluster.journal(), await asyncio.to_thread(cluster.log)
     facts = Facts(
         history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
@@ -154,6 +155,10 @@ async def _outcome(
         journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
         epoch_after=_epoch(cluster), last_words=cluster.last_words(),
     )  # fmt: skip
+
+
+def _read(record: Path) -> History:
+    return fold(read_lines(record.read_text(encoding="utf-8")))
 
 
 def _epoch(cluster: Cluster) -> int:

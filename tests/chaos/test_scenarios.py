@@ -9,7 +9,8 @@ import pytest
 from tests.chaos.check import leading_between, orders_between, repeated, sent_on_old_session
 from tests.chaos.cluster import CLIENT_ID, Cluster
 from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart
-from tests.chaos.scenario import Load, Outcome, Step, play
+from tests.chaos.scenario import Outcome, Step, play
+from tests.chaos.traffic import Load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package")]
 
@@ -48,7 +49,9 @@ async def test_a_leader_frozen_beyond_its_lease_sends_nothing_after_the_thaw(clu
     late = sent_on_old_session(outcome.journal, last_session_before(outcome), bite.ended)
     assert not late, f"sent after the thaw: {late}"
     assert outcome.epoch_after > outcome.epoch_before
-    assert not leading_between([p for p in outcome.probes if p.replica == bite.replica], bite.ended, bite.ended + timedelta(seconds=1))
+    assert not leading_between(
+        [p for p in outcome.probes if p.replica == bite.replica], bite.ended, bite.ended + timedelta(seconds=1)
+    )
 
 
 @pytest.mark.guarantee(5)

@@ -1,13 +1,16 @@
 """What flows while a fault strikes: recorded orders, a moving market, and the question "do you lead?" at both replicas.
 
-The traffic is the client's own (`adapter_client.traffic`): it knows two addresses and nothing else.
+The traffic is the client's own (`adapter_client.traffic`), a process that knows two addresses and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,14 +18,18 @@ from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
-from adapter_client.schedule import Mix
-from adapter_client.traffic import Summary, Traffic
 
 from ha.demo import market
+from ha.local.process import Child, Spec, spawn
 from tests.chaos.check import Probe
 
-PROBE_EVERY = 0.025
+PROBE_EVERY = 0.04
+_STARTS_WITHIN = 10.0
 _PROBE_LIMIT = aiohttp.ClientTimeout(total=0.25)
+
+
+class TrafficFailed(Exception):
+    """The traffic did not run to its end; the message says how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +42,40 @@ class Load:
     cancel_share: float = 0.15
 
 
-async def flow(
-    load: Load, urls: Sequence[str], symbols: Sequence[str], prices: Mapping[str, Decimal], history: Path, seed: int
-) -> Summary:
-    """Places the orders of `seed` and follows each to its answer; every step is in `history`."""
-    mix = Mix(
-        rate=load.rate, seconds=load.seconds, symbols=tuple(symbols), prices=prices, cancel_share=load.cancel_share
-    )
-    return await Traffic(urls, mix, history, seed=seed, settle=load.settle).run()
+@asynccontextmanager
+async def flowing(
+    load: Load, urls: Iterable[str], prices: Mapping[str, Decimal], history: Path, log: Path, seed: int
+) -> AsyncIterator[Child]:
+    """Orders of `seed` on these contracts, from a process of its own that writes every step into `history`.
+
+    Yields it when the first order has left. Raises TrafficFailed; the process has ended when the body has.
+    """
+    argv = [sys.executable, "-m", "adapter_client.traffic", "--history", str(history), f"--seed={seed}"]
+    argv += [f"--rate={load.rate}", f"--seconds={load.seconds}", f"--settle={load.settle}"]
+    argv += [f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
+    argv += [f"--price={symbol}={price}" for symbol, price in prices.items()]
+    argv += [f"--url={url}" for url in urls]
+    child = spawn(Spec("traffic", tuple(argv), dict(os.environ), history.parent, log))
+    try:
+        async with asyncio.timeout(_STARTS_WITHIN):
+            while not _has_begun(history):
+                if child.code is not None:
+                    raise TrafficFailed(f"{child.how_it_ended()}: {child.last_lines()}")
+                await asyncio.sleep(0.01)
+        yield child
+    finally:
+        if child.code is None:
+            await child.stop((signal.SIGTERM, 2.0))
+
+
+def _has_begun(history: Path) -> bool:
+    return history.exists() and '"place"' in history.read_text(encoding="utf-8")
+
+
+async def finished(child: Child) -> None:
+    """Return when the traffic has ended by itself. Raises TrafficFailed when it broke."""
+    if await child.wait() != 0:
+        raise TrafficFailed(f"{child.how_it_ended()}: {child.last_lines()}")
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -84,7 +84,7 @@ def ask(
         connection.close()
 
 
-def until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+def until(condition: Callable[[], T | Literal[False] | None], what: str, patience: float = PATIENCE) -> T:
     """The condition's value once it is true; fails the test, naming it, when it does not become so in time."""
     end = time.monotonic() + patience
     while not (found := condition()):
@@ -92,6 +92,14 @@ def until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> 
             pytest.fail(f"in {patience:g} s it did not come to: {what}")
         time.sleep(0.02)
     return found
+
+
+def _status(url: str, path: str) -> int | None:
+    """The status of a replica's answer, None while it does not answer: killed, or not started again yet."""
+    try:
+        return ask(url, "GET", path).status
+    except OSError:
+        return None
 
 
 class RunningPair:
@@ -124,24 +132,22 @@ class RunningPair:
 
     def with_status(self, path: str) -> str | None:
         """The address of the replica that answers 200 on `path`, if just one does."""
-        found = [url for url in self.urls() if ask(url, "GET", path).status == 200]
+        found = [url for url in self.urls() if _status(url, path) == 200]
         return found[0] if len(found) == 1 else None
+
+    def _ready(self, path: str) -> str | None:
+        url = self.with_status(path)
+        return url if url is not None and ask(url, "GET", "/readyz").status == 200 else None
 
     @property
     def leader(self) -> str:
         """The leader's address, once there is one with its gate open."""
-        return until(
-            lambda: (url := self.with_status("/leader")) and ask(url, "GET", "/readyz").status == 200 and url,
-            "a leader",
-        )
+        return until(lambda: self._ready("/leader"), "a leader with its gate open")
 
     @property
     def standby(self) -> str:
         """The standby's address, once it is ready."""
-        return until(
-            lambda: (url := self.with_status("/standby")) and ask(url, "GET", "/readyz").status == 200 and url,
-            "a standby",
-        )
+        return until(lambda: self._ready("/standby"), "a standby that is ready")
 
     def control(self, method: str, path: str, body: object = None) -> Any:
         """One call to the gateway's control port."""

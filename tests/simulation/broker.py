@@ -73,11 +73,16 @@ class _Socket:
         if self.session is not None:
             self.broker.world.gateway.read(self.session, what, argument)
 
-    def close(self) -> None:
-        """The client's end is gone: what is under way still arrives, and then the end of file; or all is reset."""
+    def close(self, *, silently: bool = False) -> None:
+        """The client's end is gone: what is under way still arrives, and then the end of file; or all is reset.
+
+        `silently`: the host is gone, and the gateway is told nothing.
+        """
         if self.closed:
             return
         self.closed = True
+        if silently:
+            return
         world = self.broker.world
         if self.session is not None and world.chance.random() < 0.3:
             session = self.session
@@ -85,6 +90,9 @@ class _Socket:
             self.out.send(lambda: world.gateway.over(session, "reset by its client", tell=False))
         else:
             self.out.send(self._end_of_file)
+
+    def fail_requests(self) -> None:
+        """In the process: whoever waits for a list learns that it will not come."""
         for _, ended in self.collecting.values():
             if not ended.done():
                 ended.set_exception(RequestFailed("the session ended"))
@@ -161,15 +169,14 @@ class SimBroker:
         socket, self.socket, self._ready = self.socket, None, False
         if socket is not None:
             socket.close()
+            socket.fail_requests()
 
     def closed_by_gateway(self, socket: _Socket) -> None:
         """The gateway's end is gone."""
         was_ready = self._ready and self.socket is socket
         if not socket.admitted.done():
             socket.admitted.set_result(Unreachable("connection refused"))
-        for _, ended in socket.collecting.values():
-            if not ended.done():
-                ended.set_exception(RequestFailed("the session ended"))
+        socket.fail_requests()
         socket.closed = True
         if self.socket is socket:
             self.socket, self._ready = None, False

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.store import QUERIES, Refused, Row, Unknown
 from tests.simulation.database import Backend
-from tests.simulation.world import Link, World
+from tests.simulation.world import World
 
+if TYPE_CHECKING:
+    from tests.simulation.replica import Process
+
+PROOFS = frozenset({"claim", "prove", "append"})
 _BROKEN = "server closed the connection unexpectedly"
 
 
 class SimConnection:
     """One connection of one process. `name` is its application name."""
 
-    def __init__(self, world: World, link: Link, replica: str, name: str) -> None:
-        self._world, self._link, self._replica, self._name = world, link, replica, name
+    def __init__(self, world: World, process: Process, name: str) -> None:
+        self._world, self._process, self._name = world, process, name
+        self._link, self._replica = process.replica.database_link, process.name
         self._backend: Backend | None = None
         self._broken = False  # the server ended it, and the client was told
         self._busy = asyncio.Lock()
@@ -89,6 +94,7 @@ class SimConnection:
                 self.drop()
                 raise Unknown(_BROKEN)
             answer = self._answer = self._world.loop.create_future()
+            started = self._world.loop.time()
             self._send(backend, name, dict(parameters or {}), answer)
             try:
                 done, _ = await asyncio.wait({answer}, timeout=deadline)
@@ -106,6 +112,9 @@ class SimConnection:
                 raise result
             if isinstance(result, Refused):
                 raise result
+            if name in PROOFS:
+                self._process.proved_at = max(self._process.proved_at, started)
+                self._process.proofs += 1
             return result
 
     def _send(

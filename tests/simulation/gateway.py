@@ -40,7 +40,7 @@ class Session:
     client_id: int = 0
     admitted: bool = False
     gone: bool = False  # at the gateway; what still comes vanishes
-    collected: set[str] = field(default_factory=set)  # lists that were asked for and answered since it was admitted
+    asked: set[str] = field(default_factory=set)  # the lists that were asked for on it
 
 
 @dataclass(eq=False, slots=True)
@@ -152,9 +152,10 @@ class Gateway:
             self._read_order(session, argument)
         elif what == "cancel":
             self._cancel(session.client_id, argument)
-        elif not self.mute and not self._world.maybe(self._world.fate.unanswered):
-            session.collected.add(what)
-            session.tell((what, self._answer(what)))
+        else:
+            session.asked.add(what)
+            if not self.mute and not self._world.maybe(self._world.fate.unanswered):
+                session.tell((what, self._answer(what)))
 
     def _answer(self, what: str) -> list[Any]:
         loading = self._world.now < self.loading_until

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tests.simulation.etcd import Etcd
     from tests.simulation.gateway import Gateway
     from tests.simulation.judge import Judge
-    from tests.simulation.replica import Replica
+    from tests.simulation.loop import Owner
+    from tests.simulation.replica import Process, Replica
 
 DAY = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
 
@@ -137,7 +138,9 @@ class World:
         self.fate = Fate()
         self.replicas: dict[str, Replica] = {}
         self.trace: list[str] | None = [] if trace else None
-        self.last_words: dict[str, str] = {}
+        self.living: dict[Owner, Process] = {}
+        self.graveyard: set[asyncio.Task[Any]] = set()  # tasks of the dead, kept so that nobody collects them
+        self.relay = True  # whether the fence agent can have the relay drop a session
 
     @property
     def now(self) -> float:

@@ -1,0 +1,217 @@
+"""The judge: what must hold at every step, and what must be true at the end. It asks the services what happened, never a replica.
+
+A violation is noted and ends the run; it is not raised where it is found, because code under test might catch it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.broker import Outgoing
+from engine.events import Kind
+from engine.reference import Reference
+from engine.store import Row
+from tests.simulation.gateway import BrokerOrder, Session
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.replica import Process
+
+PROOF_MAX_AGE = 1.0
+OVERLAP = 1.0
+LOOK_EVERY = 0.05
+LISTS = frozenset({"open_orders", "completed_orders", "executions", "positions"})
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """The last licence of an order that was committed and not taken back."""
+
+    epoch: int
+    session: int
+    broker_order_id: int
+
+
+class Judge:
+    """Hears of everything as it happens."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.violations: list[str] = []
+        self.notes: list[str] = []
+        self.epoch = 0
+        self.holders: dict[int, str] = {}  # epoch -> instance
+        self.licences: dict[str, Licence] = {}
+        self.cancels: dict[str, set[int]] = {}  # order -> sessions for which a cancel was licensed
+        self.ledger_session: dict[int, int] = {}  # gateway's number of a session -> the ledger's
+        self.agreed: set[int] = set()  # gateway's numbers of sessions on which a reconciliation came to its end
+        self.epoch_of: dict[int, int] = {}  # gateway's number of a session -> its process's epoch at admission
+        self.newest = 0  # the highest such epoch
+        self.at_broker: dict[str, int] = {}  # order id -> how many broker orders it became
+        self._overlap = 0.0
+
+    def violated(self, guarantee: str, how: str) -> None:
+        """Note it and end the run."""
+        self.violations.append(f"{guarantee}: {how}")
+        self._world.say("JUDGE", f"*** {guarantee}: {how}")
+        self._world.loop.stop()
+
+    # ---- the ledger
+
+    def claimed(self, replica: str, epoch: int, instance: str) -> None:
+        """A claim is committed."""
+        if epoch <= self.epoch:
+            self.violated("G1", f"{replica} claimed epoch {epoch} after epoch {self.epoch}")
+        self.epoch = max(self.epoch, epoch)
+        self.holders[epoch] = instance
+        self._world.say("pg", f"{replica} claims epoch {epoch}")
+
+    def committed(self, replica: str, epoch: int, what: str) -> None:
+        """A write under `epoch` is committed."""
+        if epoch != self.epoch:
+            self.violated("G1", f"{replica} committed {what} under epoch {epoch}, the present one is {self.epoch}")
+
+    def appended(self, replica: str, epoch: int, rows: list[Row]) -> None:
+        """Events are committed."""
+        for row in rows:
+            oid, p, kind = row["order_id"], row["payload"], row["event_type"]
+            self._world.say("pg", f"{replica} e{epoch} #{row['seq']} {kind} {oid or ''} {_brief(p)}")
+            if kind == Kind.SESSION_OPENED:
+                self._session_opened(replica, p["session"])
+            elif kind in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED) and p.get("session") is not None:
+                self.licences[oid] = Licence(epoch, p["session"], p["broker_order_id"])
+            elif kind in (Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED):
+                self.cancels.setdefault(oid, set()).add(p.get("session") or 0)
+            elif kind in (Kind.ORDER_UNLICENSED, Kind.ORDER_IN_DOUBT, Kind.ORDER_EXPIRED):
+                self.licences.pop(oid, None)
+
+    def _session_opened(self, replica: str, number: int) -> None:
+        process = self._world.replicas[replica].running
+        session = process.broker.session if process is not None and process.broker is not None else None
+        if session is not None:
+            self.ledger_session[session.number] = number
+
+    # ---- what a process writes to the gateway
+
+    def writes(self, process: Process, session: Session | None, order: Outgoing) -> None:
+        """R2: a licence for this session under this epoch is committed, and all that opens the gate holds."""
+        reference = Reference.parse(order.reference)
+        licence = self.licences.get(reference.id) if reference is not None else None
+        if session is None or reference is None:
+            return
+        who = f"{process.owner.name} writes {order.reference}"
+        if licence is None:
+            self.violated("R2", f"{who}, and no licence is committed")
+        elif self.holders.get(licence.epoch) != process.node.me.instance:
+            self.violated("R2", f"{who} under a licence of epoch {licence.epoch}, which is another process's")
+        elif licence.session != self.ledger_session.get(session.number):
+            self.violated("R2", f"{who} under a licence for session {licence.session}, not for the present one")
+        elif licence.broker_order_id != order.broker_order_id:
+            self.violated("R4", f"{who} as {order.broker_order_id}, licensed as {licence.broker_order_id}")
+        elif session.number not in self.agreed:
+            self.violated("G2", f"{who} before its session was reconciled")
+        elif (age := self._world.loop.time() - process.proved_at) > PROOF_MAX_AGE + 0.01:
+            self.violated("R12", f"{who} with an epoch that was not proven for {age:.2f} s")
+
+    def writes_cancel(self, process: Process, session: Session | None, broker_order_id: int) -> None:
+        """R7: a cancel for this session is committed."""
+        if session is None:
+            return
+        number = self.ledger_session.get(session.number)
+        for oid, sessions in self.cancels.items():
+            licence = self.licences.get(oid)
+            if number in sessions and (licence is None or licence.broker_order_id == broker_order_id):
+                return
+        self.violated("R7", f"{process.owner.name} writes a cancel of {broker_order_id} that is not committed for its session")
+
+    def dials(self, process: Process) -> None:
+        """R13: a commit under its epoch before each attempt to connect."""
+        if process.proofs <= process.dialled_after:
+            self.violated("R13", f"{process.owner.name} dials the gateway without a commit since it last did")
+        process.dialled_after = process.proofs
+
+    # ---- the gateway
+
+    def admitted(self, session: Session) -> None:
+        """A session is admitted."""
+        process = self._world.replicas[session.replica].running
+        epoch = process.node.permit.epoch if process is not None else None
+        self.epoch_of[session.number] = epoch or 0
+        self.newest = max(self.newest, epoch or 0)
+
+    def read_order(self, session: Session, order: Outgoing) -> None:
+        """The gateway reads the bytes of an order."""
+        who = f"the gateway reads {order.reference} from session {session.number} of {session.replica}"
+        if self.epoch_of.get(session.number, 0) < self.newest:
+            self.violated("G2", f"{who}, and epoch {self.newest} was admitted already")
+        if missing := LISTS - session.asked:
+            self.violated("G2", f"{who}, which never asked for {', '.join(sorted(missing))}")
+
+    def not_a_modification(self, orders: Iterable[BrokerOrder], client_id: int, asked: Outgoing) -> None:
+        """An order id of an open order would change that order."""
+        for order in orders:
+            if not order.done and (order.client_id, order.asked.broker_order_id) == (client_id, asked.broker_order_id):
+                self.violated("R4", f"{asked.reference} has the order id of {order.asked.reference} and changes it")
+
+    def taken(self, order: BrokerOrder) -> None:
+        """G4: one client_order_id, at most one broker order, ever."""
+        reference = Reference.parse(order.asked.reference)
+        oid = reference.id if reference is not None else order.asked.reference
+        self.at_broker[oid] = self.at_broker.get(oid, 0) + 1
+        if self.at_broker[oid] > 1:
+            self.violated("G4", f"{order.asked.reference} is at the broker {self.at_broker[oid]} times")
+
+    # ---- the replicas
+
+    def watch(self, process: Process) -> None:
+        """A process was built: hear when it has reconciled."""
+        for holder in (process.node.tender,):
+            reconciler = holder._reconciler
+            reconcile = reconciler.reconcile
+
+            async def heard(*arguments: Any, _reconcile: Any = reconcile, **options: Any) -> Any:
+                socket = process.broker.session if process.broker is not None else None
+                result = await _reconcile(*arguments, **options)
+                now = process.broker.session if process.broker is not None else None
+                if result.gate_may_open and socket is not None and now is socket:
+                    self.agreed.add(socket.number)
+                return result
+
+            reconciler.reconcile = heard  # type: ignore[method-assign]
+
+    def look(self) -> None:
+        """Every so often: who would answer 200 on `/leader`; and nobody met a defect."""
+        processes = [replica.running for replica in self._world.replicas.values()]
+        leaders = [process for process in processes if process is not None and process.leads()]
+        self._overlap = self._overlap + LOOK_EVERY if len(leaders) > 1 else 0.0
+        if self._overlap > OVERLAP + LOOK_EVERY:
+            self.violated("R12", f"{len(leaders)} replicas answered 200 on /leader for more than {OVERLAP:g} s")
+        for process in processes:
+            if process is not None and process.state is not None:
+                if (defect := process.node.failed()) is not None:
+                    self.violated("defect", f"{process.owner.name}: {defect!r}")
+                if process.node.tail.digest_differs is not None:
+                    self.violated("G8", f"{process.owner.name}: {process.node.tail.digest_differs}")
+        for error in self._world.loop.errors:
+            exception = error.get("exception")
+            text = "".join(traceback.format_exception(exception)) if exception is not None else ""
+            self.violated("defect", f"{error.get('message')} {error.get('future') or error.get('handle') or ''}\n{text}")
+        self._world.loop.errors.clear()
+        if not self.violations:
+            self._world.after(LOOK_EVERY, self.look)
+
+    def heard(self, who: str, message: str, exception: Any) -> None:
+        """A process logged an error."""
+        if "defect" in message or "cannot be folded" in message:
+            text = "" if exception is None else "".join(traceback.format_exception(exception.value))
+            self.violated("defect", f"{who}: {message}\n{text}")
+        else:
+            self.notes.append(f"{who}: {message}")
+
+
+def _brief(p: dict[str, Any]) -> str:
+    shown = ("session", "broker_order_id", "client_order_id", "reason", "exec_id", "kind", "status", "perm_id")
+    return " ".join(f"{name}={p[name]}" for name in shown if p.get(name) is not None)
