@@ -5,10 +5,11 @@ States come from broker evidence or from a rule that needs none; a timer never e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from engine.errors import IllegalTransition
@@ -50,16 +51,36 @@ TRANSITIONS: dict[State, dict[Kind, State]] = {
         Kind.ORDER_IN_DOUBT: State.IN_DOUBT,
         **_EVIDENCE,
     },
-    State.WORKING: {Kind.ORDER_IN_DOUBT: State.IN_DOUBT, **_EVIDENCE},
+    State.WORKING: {
+        Kind.ORDER_IN_DOUBT: State.IN_DOUBT,
+        Kind.ORDER_CHANGED: State.WORKING,  # a person changed it at the broker (R28)
+        **_EVIDENCE,
+    },
     State.IN_DOUBT: {**_EVIDENCE},  # it surfaced, or an operator called it dead
-    State.FILLED: {Kind.EXECUTION: State.FILLED},  # a correction
+    State.FILLED: {
+        Kind.EXECUTION: State.FILLED,  # a correction
+        Kind.ORDER_CHANGED: State.FILLED,  # made larger at the broker after it was filled: `settle` opens it again (R28)
+    },
     State.CANCELLED: {
         Kind.EXECUTION: State.CANCELLED,  # a fill that crossed the cancel
         Kind.ORDER_WORKING: State.WORKING,  # R1: late evidence reopens what an operator called dead
     },
-    State.REJECTED: {Kind.EXECUTION: State.REJECTED, Kind.ORDER_WORKING: State.WORKING},
+    State.REJECTED: {
+        Kind.EXECUTION: State.REJECTED,
+        Kind.ORDER_REJECTED: State.REJECTED,  # its permId came after the error
+        Kind.ORDER_WORKING: State.WORKING,
+    },
     State.EXPIRED: {**_EVIDENCE},  # only after the database went back in time (R18)
 }
+
+
+MOVES = frozenset(
+    {
+        Kind.ORDER_LICENSED, Kind.ORDER_UNLICENSED, Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED,
+        Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.ORDER_CHANGED,
+    }
+)  # fmt: skip
+"""Kinds that move an order along the table and are about nothing else."""
 
 
 def next_state(state: State, kind: Kind) -> State:
@@ -112,7 +133,12 @@ class Order:
     valid_until: datetime | None = None
     external: bool = False  # placed by somebody else; recorded, never touched (R26)
     extra: dict[str, str] = field(default_factory=dict)
+    constant: int = field(default=0, repr=False, compare=False)  # of `engine.digest`: hash of what never changes, 0 = not yet
     fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
+
+    def copy(self) -> Order:
+        """An order with the same fields, for trying what an event would do to it."""
+        return Order(*_every_field(self))
 
     @property
     def final(self) -> bool:
@@ -138,6 +164,9 @@ class Order:
     def contract_key(self) -> tuple[str, str]:
         """What a hold freezes: account and contract."""
         return self.account, self.symbol
+
+
+_every_field = attrgetter(*(item.name for item in fields(Order)))
 
 
 def settle(order: Order) -> None:

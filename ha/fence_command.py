@@ -81,27 +81,28 @@ class Command:
         return NothingKnown("the agent `command` cannot tell who was connected")
 
     async def _run(self) -> None:
+        said = bytearray()
+        readable, writable = os.pipe()  # not asyncio's: that would wait for whoever else keeps the pipe open
+        reading = asyncio.create_task(_read(readable, said))
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._words,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=writable,
+                stderr=writable,
                 env=self._environment,
                 start_new_session=True,  # a process group of its own, so that its children can be killed with it
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL in a word
             logger.error("fence agent command: {} could not be started: {}", self._words[0], error)
             return
-        assert process.stdout is not None
-        said = bytearray()
-        reading = asyncio.create_task(_read(process.stdout, said))
+        finally:
+            os.close(writable)  # with nobody else to write, `reading` ends
         over = False
         try:
             async with asyncio.timeout(self._deadline):
                 await process.wait()
             over = True
-            await asyncio.wait({reading}, timeout=LAST_WORDS)
         except TimeoutError:
             pass  # reported below
         finally:
@@ -109,6 +110,7 @@ class Command:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+            await asyncio.wait({reading}, timeout=LAST_WORDS)
             reading.cancel()
         self._report(process.returncode if over else None, said.decode(errors="replace"))
 
@@ -121,8 +123,15 @@ class Command:
             logger.log("INFO" if code == 0 else "ERROR", "fence agent command: exit code {}; it said: {}", code, text)
 
 
-async def _read(stream: asyncio.StreamReader, said: bytearray) -> None:
-    """Read to the end, whatever the length, and keep what may be logged."""
-    while chunk := await stream.read(65536):
-        said += chunk
-        del said[: -4 * MAX_OUTPUT]
+async def _read(readable: int, said: bytearray) -> None:
+    """Read a pipe to its end, whatever the length, and keep what may be logged. Closes it."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(readable, "rb", 0)
+    )
+    try:
+        while chunk := await stream.read(65536):
+            said += chunk
+            del said[: -4 * MAX_OUTPUT]
+    finally:
+        transport.close()

@@ -32,17 +32,22 @@ MAX_ANSWER = 4 << 20
 """Bytes that one answer may have: some ten thousand sessions."""
 
 
+AT_ONCE = 4
+"""Questions under way at the same time: the master takes ten connections, and others may ask it too."""
+
+
 class MasterCli:
     """HAProxy's master CLI: one connection per question, so that nothing is left open and no answer meets another one."""
 
     def __init__(self, socket: str, deadline: float) -> None:
         """`socket` is a path or HOST:PORT (ValueError if it is neither), `deadline` bounds each question in seconds."""
         self.name, self._address, self._deadline = socket, address_of(socket), deadline
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def ask(self, command: str) -> str:
         """The whole answer to one command. Raises RelayError."""
         try:
-            async with asyncio.timeout(self._deadline):
+            async with self._turns, asyncio.timeout(self._deadline):
                 return await self._ask(command)
         except TimeoutError:
             raise RelayError(f"{self.name} did not answer `{command}` within {self._deadline:g} s") from None
@@ -124,10 +129,11 @@ class Haproxy:
             return NothingKnown(f"worker {worker.pid}{' (old)' if worker.old else ''}: {error}")
         gone = await asyncio.gather(*(self._end(worker, session) for session, _ in ending))
         holders: list[Holder] = [holder for (_, holder), done in zip(ending, gone, strict=True) if done is None]
-        if (refused := next((reason for reason in gone if reason is not None), None)) is not None:
-            logger.error("fence agent haproxy: {}", refused)
-            if not holders:
-                return NothingKnown(refused)
+        refused = [reason for reason in gone if reason is not None]
+        if refused and not holders:
+            return NothingKnown(refused[0])
+        for reason in refused:
+            logger.error("fence agent haproxy: {}", reason)
         return Dropped(tuple(holders), tuple(left))
 
     async def _end(self, worker: Worker, session: RelaySession) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from ha.takeover import Takeover, TermOver
 from reconcile.run import Reconciler, Result
 
 TICK = 0.02
+IDLE_TICK = 0.1
 REMEMBER_EVERY = 1.0
 _ATTEMPTS = 3
 
@@ -56,9 +58,11 @@ class Tender:
         self._reconciler, self._rules, self._clock = reconciler, rules, clock
         self._calendar = calendar
         self._doubts: dict[str, None] = {}
+        self._wake = asyncio.Event()
         self._link_back = False
         self._reconciled_at = self._remembered_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        desk.book.observers.append(self._applied)
         self.last: Result | None = None
 
     def begin(self) -> None:
@@ -74,6 +78,10 @@ class Tender:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+
+    def _applied(self, event: Event) -> None:
+        if event.kind in (Kind.ORDER_ACCEPTED, Kind.CANCEL_REQUESTED, Kind.ORDER_UNLICENSED):
+            self._wake.set()
 
     def doubt(self, reason: str) -> None:
         """Ask for a reconciliation soon."""
@@ -135,7 +143,7 @@ class Tender:
 
     async def _reconcile_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(IDLE_TICK)
             due = self._clock() - self._reconciled_at > self._rules.reconcile_every
             if self._permit.session is None or "reconciling" in self._permit.shut or not (self._doubts or due):
                 continue
@@ -190,7 +198,17 @@ class Tender:
             self._watch_answers()
             await self._note_first_order()
             await self._remember()
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """A tick while something waits; while nothing does, a longer one that a new order or a doubt cuts short."""
+        if self._book.queued or self._desk.unacknowledged or self._book.cancels_wanted:
             await asyncio.sleep(TICK)
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_TICK):
+                await self._wake.wait()
 
     async def _remember(self) -> None:
         if self._clock() - self._remembered_at > REMEMBER_EVERY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.http import Response
 from engine.reference import order_id
@@ -12,6 +13,7 @@ from tests.simulation.server import make_request
 from tests.simulation.world import World
 
 SYMBOLS = ("AAPL", "MSFT", "IBM", "KO", "T", "GE", "F", "XOM")
+ORDERS = "/api/v1/orders"
 PATIENCE = 2.5  # seconds for one answer
 
 
@@ -69,10 +71,10 @@ class Clients:
 
     async def _order(self, wish: Wish) -> None:
         chance, world = self._world.chance, self._world
-        target = chance.choice("ab")
+        target, url = chance.choice("ab"), ORDERS
         while not wish.acknowledged and wish.given_up is None:
-            answer = await self.ask(target, "POST", "/api/v1/orders", wish.body)
-            target = self._next(wish, answer, target)
+            answer = await self.ask(target, "POST", url, wish.body)
+            target, url = self._next(wish, answer, target)
             if not wish.acknowledged:
                 await asyncio.sleep(chance.uniform(0.02, 0.3))
         if wish.acknowledged and chance.random() < 0.3:
@@ -80,31 +82,32 @@ class Clients:
             await self._look_again(wish)
         if wish.acknowledged and chance.random() < 0.2:
             await asyncio.sleep(chance.uniform(0.0, 1.0))
-            answer = await self.ask(chance.choice("ab"), "DELETE", f"/api/v1/orders/{wish.id}")
+            answer = await self._follow("DELETE", f"/api/v1/orders/{wish.id}")
             world.say(wish.key, f"asks for a cancel: {_status(answer)}")
 
-    def _next(self, wish: Wish, answer: Response | None, target: str) -> str:
-        """Take the answer in; whom to ask next."""
+    def _next(self, wish: Wish, answer: Response | None, target: str) -> tuple[str, str]:
+        """Take the answer in; whom to ask next, and for what."""
         status = _status(answer)
         wish.answers.append(f"{self._world.now:.3f} {target} {status}")
         self._world.say(wish.key, f"asked {target}: {status} {_detail(answer)}")
         other = "b" if target == "a" else "a"
         if answer is None or status == 504:
             wish.ambiguous = True
-            return other
+            return other, ORDERS
         if status in (200, 201):
             wish.acknowledged = True
             self._check(wish, answer)
         elif status == 307:
-            return str(answer.headers["Location"])[len("http://")]
+            place = urlsplit(answer.headers["Location"])
+            return str(place.hostname), f"{place.path}?{place.query}"
         elif status == 503:
             if not self.patient:
                 wish.given_up = _detail(answer)
-            return other
+            return other, ORDERS
         else:
             wish.given_up = f"{status} {_detail(answer)}"
             self._world.judge.violated("API", f"{wish.key} was answered {status}: {answer.body}")
-        return target
+        return target, ORDERS
 
     def _check(self, wish: Wish, answer: Response) -> None:
         """G3 begins here: an order answered 2xx is durable, under its own id, with its own body."""
@@ -119,6 +122,14 @@ class Clients:
         answer = await self.ask(self._world.chance.choice("ab"), "GET", f"/api/v1/orders/{wish.id}")
         if answer is not None and answer.status not in (200, 307, 503):
             self._world.judge.violated("R36", f"{wish.key} was acknowledged, and then looked for: {answer.status}")
+
+    async def _follow(self, method: str, url: str) -> Response | None:
+        """A request to either replica, and once more where that one sends it."""
+        answer = await self.ask(self._world.chance.choice("ab"), method, url)
+        if answer is None or answer.status != 307:
+            return answer
+        place = urlsplit(answer.headers["Location"])
+        return await self.ask(str(place.hostname), method, f"{place.path}?{place.query}")
 
     async def ask(self, replica: str, method: str, url: str, body: Any = None) -> Response | None:
         """One request; None when there was no answer, whatever became of it."""

@@ -50,6 +50,7 @@ class Process:
         self.proofs = 0
         self.dialled_after = 0  # how many of those there were at the last attempt to connect
         self.on_end: list[Callable[[], None]] = []
+        self._frozen: list[tuple[Owner, ...]] = []
         self._when_running: list[Callable[[], None]] = []
         self._parts: Any = None
 
@@ -108,12 +109,21 @@ class Process:
         if self.owner.dead:
             return
         self.world.say(self.name, f"{'freezes' if whole else 'hangs'} for {seconds:.2f} s: {why}")
-        owners = [self.owner, self.thread] if whole else [self.owner]
+        owners = (self.owner, self.thread) if whole else (self.owner,)
         for owner in owners:
             owner.frozen += 1
+        self._frozen.append(owners)
         self.world.after(seconds, self._thaw, owners)
 
-    def _thaw(self, owners: list[Owner]) -> None:
+    def thaw(self) -> None:
+        """End all that makes it stand still."""
+        for owners in list(self._frozen):
+            self._thaw(owners)
+
+    def _thaw(self, owners: tuple[Owner, ...]) -> None:
+        if owners not in self._frozen or self.owner.dead:
+            return
+        self._frozen.remove(owners)
         self.world.say(self.name, "runs again")
         for owner in owners:
             self.world.loop.thaw(owner, self._order)

@@ -1,0 +1,263 @@
+"""What goes wrong, drawn from the seed: a handful of faults at moments of their own, and a climate of small ones between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulation.replica import Process, Replica
+from tests.simulation.world import Fate, Link, Slowness, World
+
+
+@dataclass(slots=True)
+class Schedule:
+    """When faults happen (virtual seconds), and when everything is whole again."""
+
+    faults: list[tuple[float, str]]
+    healed_at: float
+
+
+class Faults:
+    """Carries a schedule out. Each fault mends itself; `heal` mends what is left."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._chance = world, world.chance
+        self._mends: list[Callable[[], None]] = []
+        self._over = False
+
+    # ---- drawing
+
+    def draw(self) -> Schedule:
+        """A schedule and a climate."""
+        chance = self._chance
+        self._world.relay = chance.random() < 0.75
+        self._world.fate = climate(chance)
+        for replica in self._world.replicas.values():
+            replica.skew = chance.uniform(-0.2, 0.2)
+        length = chance.uniform(2.0, 7.0)
+        known = sorted(FAULTS)
+        kinds = chance.sample(known, chance.randint(1, min(6, len(known))))
+        faults = [(chance.uniform(0.0, length), chance.choice(kinds)) for _ in range(chance.randint(1, 6))]
+        return Schedule(sorted(faults), length)
+
+    def start(self, schedule: Schedule) -> None:
+        """Let it begin."""
+        for at, kind in schedule.faults:
+            self._world.after(max(0.0, at - self._world.now), self._strike, kind)
+
+    def _strike(self, kind: str) -> None:
+        if not self._over:
+            self._world.say("FAULT", kind)
+            FAULTS[kind](self)
+
+    def _until(self, seconds: float, mend: Callable[[], None]) -> None:
+        """Have it mended after so long, or when everything is."""
+        done = False
+
+        def once() -> None:
+            nonlocal done
+            if not done:
+                done = True
+                mend()
+
+        self._mends.append(once)
+        self._world.after(seconds, once)
+
+    def heal(self) -> None:
+        """Everything is whole again and nothing goes wrong by chance."""
+        self._over = True
+        self._world.say("FAULT", "everything is whole again")
+        self._world.fate.calm()
+        for mend in self._mends:
+            mend()
+        self._mends.clear()
+        for replica in self._world.replicas.values():
+            for link in replica.links:
+                link.mend()
+            if replica.running is not None:
+                replica.running.thaw()
+            self._world.after(0.5, replica.start)
+
+    def victim(self) -> Replica:
+        """Mostly the leader."""
+        replicas = list(self._world.replicas.values())
+        leaders = [replica for replica in replicas if replica.leads]
+        if leaders and self._chance.random() < 0.7:
+            return self._chance.choice(leaders)
+        return self._chance.choice(replicas)
+
+    # ---- replicas
+
+    def kill(self) -> None:
+        self.victim().kill(host_gone=False, released=self._chance.random() < 0.6, down=self._chance.uniform(0.1, 3.0))
+
+    def host_gone(self) -> None:
+        victim = self.victim()
+        holder = victim.running.broker.session if victim.running is not None and victim.running.broker else None
+        victim.kill(host_gone=True, released=False, down=self._chance.uniform(0.5, 4.0))
+        if holder is not None:
+            gateway = self._world.gateway
+            self._until(self._chance.uniform(2.0, 6.0), lambda: gateway.over(holder, "keepalive", tell=False))
+
+    def stop(self) -> None:
+        self.victim().stop_gracefully(self._chance.uniform(0.1, 2.0))
+
+    def freeze(self) -> None:
+        self._still(whole=True)
+
+    def hang(self) -> None:
+        self._still(whole=False)
+
+    def _still(self, *, whole: bool) -> None:
+        process: Process | None = self.victim().running
+        if process is not None:
+            seconds = self._chance.choice((self._chance.uniform(0.1, 1.2), self._chance.uniform(0.5, 5.0)))
+            process.freeze(seconds, "a fault", whole=whole)
+
+    def failpoints(self) -> None:
+        self._for_a_while("die_at_point", self._chance.choice((0.002, 0.01, 0.05)))
+
+    def freeze_writes(self) -> None:
+        self._for_a_while("freeze_before_write", 0.1)
+
+    # ---- etcd
+
+    def revoke(self) -> None:
+        etcd = self._world.etcd
+        key = etcd.keys.get(etcd.leader_key)
+        if key is not None and key.lease_id in etcd.leases:
+            etcd.revoke(key.lease_id)
+
+    def etcd_away(self) -> None:
+        etcd = self._world.etcd
+        if not etcd.away:
+            etcd.go_away()
+            self._until(self._chance.uniform(0.2, 6.0), etcd.come_back)
+
+    # ---- links
+
+    def cut_etcd(self) -> None:
+        self._cut(self.victim().etcd_link)
+
+    def cut_database(self) -> None:
+        self._cut(self.victim().database_link)
+
+    def cut_gateway(self) -> None:
+        replica = self.victim()
+        self._cut(replica.gateway_link)
+        session = replica.running.broker.session if replica.running is not None and replica.running.broker else None
+        if session is not None and self._chance.random() < 0.5:  # the relay gives a dead peer up
+            gateway = self._world.gateway
+            give_up = lambda: gateway.over(session, "the relay gave up", tell=True)  # noqa: E731
+            self._world.after(self._chance.uniform(1.0, 5.0), give_up)
+
+    def isolate(self) -> None:
+        replica = self.victim()
+        seconds = self._chance.uniform(0.3, 6.0)
+        for link in replica.links:
+            link.cut()
+            self._until(seconds, link.mend)
+
+    def _cut(self, link: Link) -> None:
+        there, back = self._chance.choice(((True, True), (True, True), (True, False), (False, True)))
+        link.cut(there=there, back=back)
+        self._until(self._chance.uniform(0.1, 6.0), link.mend)
+
+    # ---- the database
+
+    def database_crash(self) -> None:
+        database = self._world.database
+        if database.up:
+            database.crash()
+            self._until(self._chance.uniform(0.05, 3.0), database.come_back)
+
+    def slow_commits(self) -> None:
+        slow = Slowness(0.001, 0.3, self._chance.choice((0.05, 0.4, 3.0)))
+        before, self._world.fate.commit = self._world.fate.commit, slow
+        self._until(self._chance.uniform(0.5, 4.0), lambda: setattr(self._world.fate, "commit", before))
+
+    def end_a_backend(self) -> None:
+        database = self._world.database
+        if database.backends:
+            database.end(self._chance.choice(list(database.backends.values())))
+
+    # ---- the gateway
+
+    def gateway_restart(self) -> None:
+        gateway, chance = self._world.gateway, self._chance
+        if not gateway.up or gateway.losing:
+            return
+        gateway.losing = True
+        down, loading, rollback = chance.uniform(0.1, 2.0), chance.choice((0.0, chance.uniform(0.0, 1.5))), chance.choice((0, 0, 3, 40))
+
+        def restart() -> None:
+            if self._over:
+                gateway.losing = False
+                return
+            gateway.crash(forgets_inside=chance.random() < 0.5)
+            self._until(down, lambda: gateway.come_back(0.0 if self._over else loading, rollback))
+
+        self._world.after(0.03, restart)
+
+    def gateway_mute(self) -> None:
+        self._world.gateway.mute = True
+        self._until(self._chance.uniform(0.2, 6.0), lambda: setattr(self._world.gateway, "mute", False))
+
+    def link_down(self) -> None:
+        gateway = self._world.gateway
+        if gateway.link_up:
+            gateway.lose_link()
+            self._until(self._chance.uniform(0.2, 4.0), gateway.restore_link)
+
+    def relay_drops(self) -> None:
+        for client_id in list(self._world.gateway.sessions):
+            self._world.gateway.drop(client_id)
+
+    def unanswered(self) -> None:
+        self._for_a_while("unanswered", self._chance.choice((0.1, 0.5)))
+
+    def hold_inside(self) -> None:
+        self._for_a_while("hold_inside", 0.5)
+
+    def drop_acks(self) -> None:
+        self._for_a_while("drop_acks", 0.5)
+
+    def _for_a_while(self, name: str, probability: float) -> None:
+        fate = self._world.fate
+        before = getattr(fate, name)
+        setattr(fate, name, probability)
+        self._until(self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before))
+
+
+FAULTS: dict[str, Callable[[Faults], None]] = {
+    one.__name__: one
+    for one in (
+        Faults.kill, Faults.host_gone, Faults.stop, Faults.freeze, Faults.hang, Faults.failpoints, Faults.freeze_writes,
+        Faults.revoke, Faults.etcd_away, Faults.cut_etcd, Faults.cut_database, Faults.cut_gateway, Faults.isolate,
+        Faults.database_crash, Faults.slow_commits, Faults.end_a_backend, Faults.gateway_restart, Faults.gateway_mute,
+        Faults.link_down, Faults.relay_drops, Faults.unanswered, Faults.hold_inside, Faults.drop_acks,
+    )
+}  # fmt: skip
+
+
+def climate(chance: random.Random) -> Fate:
+    """How slow and how unreliable everything is in this run."""
+
+    def sometimes(probability: float, value: float) -> float:
+        return value if chance.random() < probability else 0.0
+
+    return Fate(
+        etcd=Slowness(0.002, sometimes(0.3, 0.05), 0.5),
+        database=Slowness(0.0008, sometimes(0.3, 0.03), 0.5),
+        commit=Slowness(0.0006, sometimes(0.3, 0.05), chance.choice((0.02, 0.3))),
+        gateway=Slowness(0.002, sometimes(0.3, 0.05), 0.5),
+        lost_request=sometimes(0.15, 0.01),
+        lost_reply=sometimes(0.25, 0.02),
+        hold_inside=sometimes(0.2, 0.1),
+        drop_acks=sometimes(0.15, 0.05),
+        repeat=sometimes(0.5, 0.3),
+        reject=0.03,
+        die_at_point=sometimes(0.1, 0.001),
+        freeze_before_write=sometimes(0.15, 0.02),
+    )
