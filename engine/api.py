@@ -123,7 +123,7 @@ class Api:
             and (symbol is None or o.symbol == symbol)
             and (key is None or o.client_order_id == key)
         ]
-        if key is not None and not found and not self._standing().leads:
+        if key is not None and not found and not await self._leads_now():
             return self._elsewhere(request, None)  # R36: an empty list would read as "never accepted"
         found.sort(key=lambda o: o.seq)
         return self._page(
@@ -136,9 +136,13 @@ class Api:
         order = self._book.orders.get(request.params["id"])
         if order is not None:
             return self._answer(200, views.order(order))
-        if not self._standing().leads:
+        if not await self._leads_now():
             return self._elsewhere(request, None)  # R36: a standby never answers 404
         raise Problem(404, "no-such-order", "No such order", f"There is no order {request.params['id']}.")
+
+    async def _leads_now(self) -> bool:
+        """Whether this replica led when it was asked: proven by a commit that began after the request came (R36)."""
+        return self._standing().leads and await self._desk.proves_now()
 
     async def _not_yet(self, request: Request) -> Response:
         self._access.asker(request, "trader")

@@ -20,6 +20,8 @@ from engine.position import Break, Execution, Position
 DIGEST_VERSION = 2
 """Raised whenever the same state gives another number; digests of two versions are not compared (R22)."""
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 Entity = Order | Execution | Position | Break
 
 
@@ -84,4 +86,4 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _json(value: dict[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _encode(value) if value else None if value is None else "{}"

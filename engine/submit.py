@@ -97,6 +97,16 @@ class Desk:
         self.unacknowledged.clear()
         self._sent_at.clear()
 
+    async def proves_now(self) -> bool:
+        """Whether a fenced commit that begins now succeeds: then no younger epoch existed when it began."""
+        if self._committer is None:
+            return False
+        try:
+            outcome, _, _ = await asyncio.wait_for(self._committer.commit(()), COMMIT_DEADLINE)
+        except TimeoutError:
+            return False
+        return outcome is Outcome.COMMITTED
+
     # ---- intents
 
     async def place(self, request: OrderRequest, asker: Asker) -> tuple[int, Order]:

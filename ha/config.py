@@ -34,9 +34,9 @@ def load_settings(env: Mapping[str, str] | None = None, *, need: Need = "run", d
     """The settings of this process, all valid and in agreement with each other.
 
     Without `env`: the environment, over `.env` in the working directory. With it: this mapping alone, over the file
-    `dotenv` where one is given. `need` says which settings cannot be left out: `run` a replica, `migrate` the schema,
-    `release` a lease, `cli` none. Raises ConfigError with everything that is wrong at once; `Settings.warnings` holds
-    what is only odd.
+    `dotenv` where one is given. `need` says which settings cannot be left out: `run` a replica, `single` one without a
+    pair, `migrate` the schema, `release` a lease, `cli` none. Raises ConfigError with everything that is wrong at once;
+    `Settings.warnings` holds what is only odd.
     """
     if env is None:
         env, dotenv = os.environ, dotenv or Path(".env")
@@ -48,7 +48,7 @@ def load_settings(env: Mapping[str, str] | None = None, *, need: Need = "run", d
     wrong += [f for f in (*findings(settings, need), *unfit_files(files)) if tainted.isdisjoint(f.names)]
     if wrong:
         raise ConfigError([finding.sentence for finding in wrong])
-    return settings.model_copy(update={"warnings": (*given.warnings, *warnings(settings))})
+    return settings.model_copy(update={"warnings": (*given.warnings, *warnings(settings, need))})
 
 
 def _validated(given: Given) -> tuple[Settings, list[Finding]]:

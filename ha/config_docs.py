@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ha.config_model import Settings
+from ha.config_names import NOT_YET, REFUSED, WITHOUT_EFFECT
 from ha.config_read import ALIASES, FIELDS, SECRETS
-from ha.config_rules import NOT_YET, REFUSED, WITHOUT_EFFECT
 from ha.config_types import allowed
 
 _SECTIONS = {
@@ -35,6 +35,7 @@ _SHOWN = {
     "ALLOWED_SYMBOLS": "all",
     "ALLOWED_ORIGINS": "none",
     "LOG_FILE": "stderr only",
+    "LOG_STDERR": "LOG_LEVEL",
 }
 
 _INTRO = """\
@@ -54,9 +55,11 @@ _RELATIONS = """\
 ## What the timings must be to each other
 
 `LOOP_ALLOWANCE` < `PROOF_MAX_AGE` < `SUSPECT_AFTER` < `LEASE_TTL`, and `WATCHDOG` < `LEASE_TTL`: a stale leader notices
-that it is one, and shuts its gate, before another may act. `LEASE_MARGIN` < `LEASE_TTL`. `LEASE_RENEW_EVERY` is below
-half of `LEASE_TTL` - `LEASE_MARGIN`, `PROOF_EVERY` below half of `PROOF_MAX_AGE`, `HEARTBEAT_EVERY` below half of
-`SUSPECT_AFTER`, so that one loss does no harm. `ACK_TIMEOUT` < `ACK_DEADLINE`. The start refuses anything else.
+that it is one, and shuts its gate, before another may act. `LEASE_MARGIN` < `LEASE_TTL`, and what is left of the ttl without
+it is the trust in one renewal: `LOOP_ALLOWANCE` is below it, and so is `LEASE_RENEW_EVERY` with a third of `LEASE_TTL`.
+`PROOF_EVERY` is below half of `PROOF_MAX_AGE`, `HEARTBEAT_EVERY` below half of `SUSPECT_AFTER`, so that one loss does no
+harm. `ACK_TIMEOUT` < `ACK_DEADLINE`. The start refuses anything else, and the same relation between systemd's
+`WatchdogSec=` and `LEASE_TTL`.
 """
 
 

@@ -44,6 +44,16 @@ class Settings(BaseSettings):
     """True only: a replica that does not connect again cannot take over."""
     request_timeout: kind.Seconds = 4.0
     """Bounds each request to the broker, in seconds."""
+    tws_timezone: kind.Zone = "UTC"
+    """The zone of the times that the gateway sends without one: the zone that it is set to."""
+    gateway_restart: kind.Daily | None = None
+    """When the gateway restarts itself, every day."""
+    gateway_weekly_login: kind.Weekly | None = None
+    """When it wants its weekly login."""
+    gateway_time_zone: kind.Zone = "America/New_York"
+    """The zone of these two times."""
+    gateway_shut_before: kind.Seconds = 30.0
+    """New orders wait from so many seconds before either; cancels pass."""
     ib_username: kind.Text | None = None
     """For the gateway's own login; the adapter does not read it."""
     ib_password: kind.Secret | None = None
@@ -77,6 +87,8 @@ class Settings(BaseSettings):
     """The pair's name; orders carry a tag made from it, so it never changes."""
     run_dir: kind.File = Path()
     """Small files of this process (the lease that `adapter release` gives back)."""
+    one_machine: kind.Flag = False
+    """Everything runs on this machine, as with `adapter up`: then one member of etcd is no reason for a warning."""
     fence_agent: Annotated[Literal["wait", "haproxy", "command"], kind.Lower] = "wait"
     """How a new leader ends the old broker session: wait until it is gone, drop it at the relay, or run a command."""
     fence_command: kind.Text | None = None
@@ -166,7 +178,9 @@ class Settings(BaseSettings):
     """True only: every start reconciles."""
 
     log_level: Annotated[Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], kind.Upper] = "INFO"
-    """The least level that is logged."""
+    """The least level that is logged; libraries speak from WARNING on, with DEBUG from INFO, with TRACE always."""
+    log_stderr: Annotated[Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None, kind.Upper] = None
+    """The least level on stderr, where `LOG_FILE` has the rest."""
     log_file: kind.File | None = None
     """A file beside stderr; errors go to their own file next to it."""
     log_rotation: kind.Rotation = "midnight"

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic_settings import DotEnvSettingsSource
 
 from ha.config_model import Settings
-from ha.config_rules import REFUSED, WITHOUT_EFFECT, Finding, near
+from ha.config_names import REFUSED, WITHOUT_EFFECT, near
+from ha.config_rules import Finding
 from ha.redact import escape_controls, one_line
 
 ALIASES = {"POSTGRES_URL": "DATABASE_URL", "SECRET_KEY": "API_SECRET_KEY"}

@@ -1,4 +1,4 @@
-"""What the settings must be to each other: timing, ports, addresses, files that go together; and names with a slip.
+"""What the settings must be to each other: timing, ports, addresses, files that go together.
 
 Pure: the settings come in, findings go out. A finding names the settings that it is about, so that a value already
 refused is not reported a second time for its relations.
@@ -7,37 +7,17 @@ refused is not reported a second time for its relations.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ha.config_model import Settings
+from ha.config_names import NOT_YET
 
-Need = Literal["run", "migrate", "release", "cli"]
+Need = Literal["run", "single", "migrate", "release", "cli"]
 
 LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway", 4003: "the gateway's container"}
 PAPER_PORTS = {7497: "TWS", 4002: "IB Gateway", 4004: "the gateway's container"}
-
-# Known names that stop the start, and what to use instead.
-REFUSED = {
-    "STATE_FILE": "the state is the database that DATABASE_URL names; remove STATE_FILE",
-}
-# Known names that are accepted and change nothing, and what took their place.
-WITHOUT_EFFECT = {
-    "MAX_WORKERS": "one event loop does all the work",
-    "CACHE_SIZE": "there is no quote cache yet",
-    "MAX_SUBSCRIPTIONS": "market data is not served yet",
-    "REDIS_URL": "nothing is kept in Redis yet",
-    "KAFKA_BOOTSTRAP_SERVERS": "events are not sent to Kafka yet; GET /api/v1/events streams them",
-}
-# Settings that a later version fulfils. A setting leaves this table in the change that makes it work.
-NOT_YET = {
-    "ALERT_EMAIL": "alerts are not sent yet",
-    "ALERT_SLACK_WEBHOOK": "alerts are not sent yet",
-    "ALERT_HEARTBEAT_URL": "alerts are not sent yet",
-    "SMTP_URL": "alerts are not sent yet",
-    "STATE_BACKUP_DIR": "backups are not made yet",
-}
 
 
 @dataclass(frozen=True)
@@ -66,15 +46,27 @@ def _timing(s: Settings) -> Iterator[Finding]:
                 (small.upper(), large.upper()),
                 f"{_eq(s, small)} must be below {_eq(s, large)}: {why}; lower the first or raise the second.",
             )
-    most = (s.lease_ttl - s.lease_margin) / 2
-    if s.lease_renew_every >= most > 0:
-        yield Finding(
-            ("LEASE_RENEW_EVERY", "LEASE_TTL", "LEASE_MARGIN"),
-            f"{_eq(s, 'lease_renew_every')} must be below {most:g}, half of LEASE_TTL less LEASE_MARGIN, so that one "
-            "lost renewal does not end the lease; lower it.",
-        )
+    yield from _lease(s)
     yield from _half(s, "proof_every", "proof_max_age", "one slow commit would shut the gate")
     yield from _half(s, "heartbeat_every", "suspect_after", "one lost heartbeat would look like silence")
+
+
+def _lease(s: Settings) -> Iterator[Finding]:
+    """What `ha.lease.LeaseTiming` demands, by the settings' names."""
+    trust = s.lease_ttl - s.lease_margin
+    if 0 < trust <= s.lease_renew_every + s.lease_ttl / 3:
+        yield Finding(
+            ("LEASE_RENEW_EVERY", "LEASE_TTL", "LEASE_MARGIN"),
+            f"{_eq(s, 'lease_renew_every')} and a third of {_eq(s, 'lease_ttl')} must together be below {trust:g}, LEASE_TTL "
+            "less LEASE_MARGIN: a renewal that meets a frozen member of etcd needs the time for a second one; lower "
+            "LEASE_RENEW_EVERY or raise LEASE_TTL.",
+        )
+    if 0 < trust <= s.loop_allowance:
+        yield Finding(
+            ("LOOP_ALLOWANCE", "LEASE_TTL", "LEASE_MARGIN"),
+            f"{_eq(s, 'loop_allowance')} must be below {trust:g}, LEASE_TTL less LEASE_MARGIN: no trust in the lease would be "
+            "left when the loop runs again; lower it.",
+        )
 
 
 def _half(s: Settings, small: str, large: str, why: str) -> Iterator[Finding]:
@@ -152,6 +144,12 @@ def _together(s: Settings) -> Iterator[Finding]:
             yield Finding(
                 (one.upper(), other.upper()), f"{one.upper()} needs {other.upper()} too: set both or neither."
             )
+    far = [endpoint for endpoint in s.etcd_endpoints if not is_loopback(endpoint.rpartition(":")[0])]
+    if s.one_machine and far:
+        yield Finding(
+            ("ONE_MACHINE", "ETCD_ENDPOINTS"),
+            f"ONE_MACHINE=true is for `adapter up`, and ETCD_ENDPOINTS names {far[0]}, which is not on this machine: remove it.",
+        )
     for agent, needed in (("command", "fence_command"), ("haproxy", "fence_haproxy_socket")):
         if s.fence_agent == agent and getattr(s, needed) is None:
             yield Finding(("FENCE_AGENT",), f"FENCE_AGENT={agent} needs {needed.upper()}: set it, or use wait.")
@@ -167,6 +165,7 @@ _WANTED = {
 }
 _NEEDS: dict[Need, tuple[str, ...]] = {
     "run": ("database_url", "etcd_endpoints", "replica_name"),
+    "single": ("database_url", "replica_name"),
     "migrate": ("migrate_database_url", "database_url"),
     "release": ("replica_name",),
     "cli": (),
@@ -184,9 +183,13 @@ def findings(s: Settings, need: Need) -> list[Finding]:
     return [f for part in (_timing(s), _broker(s), _http(s), _together(s), _needed(s, need)) for f in part]
 
 
-def warnings(s: Settings) -> list[str]:
+def warnings(s: Settings, need: Need) -> list[str]:
     """What is allowed and yet worth a sentence at start."""
     said = [f"{name} has no effect: {why}." for name, why in NOT_YET.items() if getattr(s, name.lower()) is not None]
+    if need == "single":
+        return [*said, "ETCD_ENDPOINTS is not used: `adapter run --single` asks no etcd."] if s.etcd_endpoints else said
+    if s.one_machine:
+        return said
     if 0 < (members := len(s.etcd_endpoints)) < 3:
         said.append(
             f"ETCD_ENDPOINTS names {members} member{'s' * (members > 1)}: with fewer than three, the loss of one host "
@@ -195,31 +198,3 @@ def warnings(s: Settings) -> list[str]:
     elif members % 2 == 0 and members:
         said.append(f"ETCD_ENDPOINTS names {members} members: an even number survives no more losses than one fewer.")
     return said
-
-
-_UNITS = ("_SECONDS", "_SECS", "_SEC", "_S", "_MS", "_MINUTES")
-
-
-def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is a slip of, or None: other case, a unit behind it, one or two letters off."""
-    known = sorted(known)
-    if name.upper() in known:
-        return name.upper()
-    for unit in _UNITS:
-        if name.upper().removesuffix(unit) in known:
-            return name.upper().removesuffix(unit)
-    best = min(known, key=lambda other: distance(name, other))
-    return best if distance(name, best) <= (1 if len(name) < 8 else 2) else None
-
-
-def distance(a: str, b: str) -> int:
-    """How many letters must be added, taken away, changed or swapped with their neighbour to make `b` of `a`."""
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, last, row = row, before, [i]
-        for j, y in enumerate(b, 1):
-            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y)))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                row[j] = min(row[j], last[j - 2] + 1)
-    return row[-1]

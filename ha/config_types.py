@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from engine import failpoint
+from ha.calendar import check_zone, parse_daily, parse_weekly
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,17 @@ def _rotation(value: str) -> str:
     return value
 
 
+def _read_by(parse: Callable[[str], object]) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            parse(value)
+        except ValueError:
+            raise ValueError from None  # what it says stands in the words already
+        return value.strip().upper()
+
+    return AfterValidator(check)
+
+
 _FAILPOINT = re.compile(r"([a-z_.]+)=(?:kill|stop|raise|sleep:\d+(?:\.\d+)?)(?:@\d+)?")
 
 
@@ -171,4 +184,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_commas), Allowed("names sepa
 Rotation = Annotated[
     str, AfterValidator(_rotation), Allowed('"midnight", HH:MM (UTC), a size as "100 MB", or a time as "1 day"')
 ]
+Daily = Annotated[str, _read_by(parse_daily), Allowed("a time of day such as 23:45")]
+Weekly = Annotated[str, _read_by(parse_weekly), Allowed("a weekday and a time such as SUN 14:00")]
+Zone = Annotated[str, AfterValidator(check_zone), Allowed("a time zone such as America/New_York")]
 Failpoints = Annotated[str, AfterValidator(_failpoints), Allowed("POINT=ACTION separated by semicolons")]

@@ -112,18 +112,18 @@ class FenceRule:
         return self._stranger_dropped_at is None or now - self._stranger_dropped_at > STRANGER_REMEMBERED
 
     def after(self, outcome: Outcome, now: float) -> str | None:
-        """Why everything must be held after a 326 and this outcome at `now` (seconds), or None: dial again."""
+        """Why everything must be held after a 326 and this outcome at `now` (seconds); None = dial again."""
         if self._refused_since is None:
             self._refused_since = now
         if isinstance(outcome, Dropped):
             if outcome.strangers:
                 names = "; ".join(map(str, outcome.strangers))
-                return f"Our clientId is in use (326) and was taken again after its session was dropped: {names}."
+                return f"our clientId is in use (326), taken again after its holder was dropped: {names}"
             if any(holder.who is Who.STRANGER for holder in outcome.holders):
                 self._stranger_dropped_at = now
         if now - self._refused_since < self._deadline:
             return None
-        return f"Our clientId was in use (326) for {now - self._refused_since:.0f} s: {_known(outcome)}."
+        return f"our clientId was in use (326) for {now - self._refused_since:.0f} s: {_known(outcome)}"
 
 
 def _known(outcome: Outcome) -> str:

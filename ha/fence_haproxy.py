@@ -32,6 +32,9 @@ MAX_ANSWER = 4 << 20
 """Bytes that one answer may have: some ten thousand sessions."""
 
 
+ENDING_LOOKS, ENDING_PAUSE = 8, 0.025
+"""How often, and how many seconds apart, the master is asked whether a worker that said nothing has ended."""
+
 AT_ONCE = 4
 """Questions under way at the same time: the master takes ten connections, and others may ask it too."""
 
@@ -73,7 +76,7 @@ class MasterCli:
 
 
 class Haproxy:
-    """See the module. `deadline` bounds each question to the relay in seconds; there are at most three in a row."""
+    """See the module. `deadline` bounds each question to the relay, in seconds; three or four follow each other."""
 
     def __init__(
         self, socket: str, replica: str, *, prefix: str = "gateway_", deadline: float = 1.0, pause: float = 0.1
@@ -126,6 +129,8 @@ class Haproxy:
                 sessions(answer), self._doors, open_now=open_now, dialed=dialed, strangers=strangers
             )
         except RelayError as error:
+            if await self._has_ended(worker):
+                return Dropped()
             return NothingKnown(f"worker {worker.pid}{' (old)' if worker.old else ''}: {error}")
         gone = await asyncio.gather(*(self._end(worker, session) for session, _ in ending))
         holders: list[Holder] = [holder for (_, holder), done in zip(ending, gone, strict=True) if done is None]
@@ -135,6 +140,17 @@ class Haproxy:
         for reason in refused:
             logger.error("fence agent haproxy: {}", reason)
         return Dropped(tuple(holders), tuple(left))
+
+    async def _has_ended(self, worker: Worker) -> bool:
+        """Whether the master has seen the worker's end: an old one ends with its last session, and says nothing then."""
+        for _ in range(ENDING_LOOKS):
+            try:
+                if worker.pid not in {present.pid for present in workers(await self._cli.ask("show proc"))}:
+                    return True
+            except RelayError:
+                return False
+            await asyncio.sleep(ENDING_PAUSE)
+        return False
 
     async def _end(self, worker: Worker, session: RelaySession) -> str | None:
         """None when the session is over, else why it is not."""

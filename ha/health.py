@@ -41,11 +41,13 @@ class Health:
         self._lag_limit, self._clock = lag_limit, clock
         self._started = clock()
 
-    def register(self, server: Server) -> None:
-        """All paths of this room."""
+    def register(self, server: Server, *, metrics: bool = True) -> None:
+        """All paths of this room; `/metrics` only where it is wanted."""
+        if metrics:
+            server.route("GET", "/metrics", self.metrics)
         for path, handler in {
             "/livez": self.livez, "/readyz": self.readyz, "/leader": self.leader, "/standby": self.standby,
-            "/health": self.health, "/api/v1/health": self.health, "/metrics": self.metrics,
+            "/health": self.health, "/api/v1/health": self.health,
             "/api/v1/cluster": self.cluster, "/api/v1/history": self.history,
         }.items():  # fmt: skip
             server.route("GET", path, handler)

@@ -15,26 +15,21 @@ from loguru import logger
 
 from engine import failpoint
 from engine.api import Api, Standing
-from engine.auth import Access
 from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
 from engine.clock import boottime
-from engine.door import Door
 from engine.http import PortBusy, Server
 from engine.inbound import Inbound
 from engine.metrics import Metrics
 from engine.permit import Permit
 from engine.projection import Projector
-from engine.risk import Limits
 from engine.store import Connection, StoreError, Unknown
-from engine.submit import Desk, DeskSettings
+from engine.submit import Desk
+from ha import from_settings as given
 from ha.config import Settings
-from ha.etcd_access import EtcdAccess
-from ha.etcd_port import EtcdLease
-from ha.fence import Wait
 from ha.health import Health
-from ha.lease import LeaderRecord, LeaseTiming
+from ha.lease import LeaderRecord, LeasePort
 from ha.link import PATH as PEER_PATH
 from ha.node import Node
 from ha.operate import Operate, OperateRules
@@ -42,17 +37,21 @@ from ha.peers import Peers
 from ha.role import HAS_EPOCH
 from ha.startup import NotFit, check_database
 from ha.tail import Tail
-from ha.takeover import Rules, Takeover
-from ha.tend import Tender, TendRules
+from ha.takeover import Takeover
+from ha.tend import Tender
 from ha.watch import Watch
+from ha.watchdog import Watchdog, interval_of
 from reconcile.run import Reconciler
 
 
-def run(settings: Settings) -> int:
-    """Run one replica; the exit code. 0 after SIGTERM or SIGINT, 1 when it could not start or met a defect."""
+def run(settings: Settings, *, single: bool = False) -> int:
+    """Run one replica; the exit code. 0 after SIGTERM or SIGINT, 1 when it could not start or met a defect.
+
+    `single` = without a pair: no etcd, no other replica; all else is the same.
+    """
     try:
         failpoint.arm(settings.failpoints)
-        return asyncio.run(_run(settings))
+        return asyncio.run(_run(settings, single=single))
     except (NotFit, PortBusy, ValueError, RuntimeError) as error:
         for sentence in str(error).splitlines():
             logger.error("{}", sentence)
@@ -66,17 +65,19 @@ class _Replica:
     server: Server
     peers: Peers
     reader: Connection
+    watchdog: Watchdog
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, *, single: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    replica = _build(settings)
+    replica = _build(settings, single=single)
     ports = dict.fromkeys(p for p in (settings.http_port, settings.metrics_port, settings.healthcheck_port) if p)
     await replica.server.start(settings.http_host, list(ports))
+    replica.watchdog.start()
     try:
         if not await _database_is_ours(settings, stop):
             return 0
@@ -84,15 +85,22 @@ async def _run(settings: Settings) -> int:
         replica.watch.start()
         replica.peers.start()
         logger.info(
-            "replica {} of {} is up on {}", settings.replica_name, settings.cluster_name, settings.advertise_url
+            "replica {} of {} is up on {}{}",
+            settings.replica_name,
+            settings.cluster_name,
+            settings.advertise_url,
+            ", without a pair" if single else "",
         )
+        replica.watchdog.ready()
         return await _until_stopped(replica.node, stop)
     finally:
+        replica.watchdog.stopping()
         await replica.peers.stop()
         await replica.watch.stop()
         await replica.node.stop()
         await replica.reader.close()
         await replica.server.stop()
+        await replica.watchdog.stop()
 
 
 async def _until_stopped(node: Node, stop: asyncio.Event) -> int:
@@ -127,7 +135,7 @@ async def _database_is_ours(settings: Settings, stop: asyncio.Event) -> bool:
     return False
 
 
-def _build(settings: Settings) -> _Replica:
+def _build(settings: Settings, *, single: bool) -> _Replica:
     assert settings.database_dsn is not None
     assert settings.replica_name is not None
     url = settings.database_dsn
@@ -137,10 +145,12 @@ def _build(settings: Settings) -> _Replica:
     book, permit = Book(), Permit(settings.proof_max_age)
     metrics = Metrics(book)
     sink = _Sink()
-    broker = IbBroker(settings.tws_host, settings.tws_port, settings.tws_client_id, sink)
-    desk = Desk(book, permit, broker, _desk_settings(settings))
+    broker = IbBroker(
+        settings.tws_host, settings.tws_port, settings.tws_client_id, sink, time_zone=settings.tws_timezone
+    )
+    desk = Desk(book, permit, broker, given.desk_settings(settings))
     inbound = Inbound(book, desk, sink.doubt)
-    lease = _lease(settings)
+    lease = given.lease(settings, single=single)
     tail = Tail(book, url, me.name)
     reconciler = Reconciler(
         book,
@@ -152,7 +162,6 @@ def _build(settings: Settings) -> _Replica:
     )
 
     def make_takeover(on_fenced: Callable[[str], None]) -> Takeover:
-        rules = Rules(settings.claim_deadline, settings.proof_every, settings.request_timeout, settings.lag_limit)
         return Takeover(
             book,
             permit,
@@ -161,19 +170,17 @@ def _build(settings: Settings) -> _Replica:
             broker,
             lease,
             tail,
-            Wait(),
+            given.fence_agent(settings),
             me,
             settings.tws_client_id,
-            rules,
+            given.takeover_rules(settings),
             on_fenced=on_fenced,
         )
 
     def make_tender(takeover: Takeover, session_lost: Callable[[str], None]) -> Tender:
-        rules = TendRules(
-            settings.ack_timeout, settings.ack_deadline, settings.reconcile_deadline, settings.reconcile_every
-        )  # fmt: skip
         return Tender(
-            takeover, session_lost, permit=permit, desk=desk, broker=broker, reconciler=reconciler, rules=rules
+            takeover, session_lost, permit=permit, desk=desk, broker=broker, reconciler=reconciler,
+            rules=given.tend_rules(settings), calendar=given.calendar(settings),
         )  # fmt: skip
 
     node = Node(
@@ -182,11 +189,11 @@ def _build(settings: Settings) -> _Replica:
         lag_limit=settings.lag_limit, stop_without_etcd=settings.on_etcd_loss == "stop",
     )  # fmt: skip
     sink.node = node
-    access = Access((settings.api_secret,) if settings.api_secret else ())
+    access = given.access(settings)
     peers, reader, server = (
         Peers(lease, me),
         Connection(url, f"adapter-read:{me.name}"),
-        Server(metrics.observe_http, _limits(settings)),
+        Server(metrics.observe_http, given.door(settings)),
     )
     watch = Watch(
         node,
@@ -200,9 +207,19 @@ def _build(settings: Settings) -> _Replica:
     Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit
-    ).register(server)  # fmt: skip
+    ).register(server, metrics=settings.enable_metrics)  # fmt: skip
     _gauges(metrics, node)
-    return _Replica(node, watch, server, peers, reader)
+    return _Replica(node, watch, server, peers, reader, _watchdog(settings, node, lease, single=single))
+
+
+def _watchdog(settings: Settings, node: Node, lease: LeasePort, *, single: bool) -> Watchdog:
+    """Raises ValueError with a sentence when the supervisor's watchdog does not suit the lease."""
+    return Watchdog(
+        interval_of(os.environ, settings.watchdog, settings.lease_ttl, os.getpid()),
+        status=lambda: f"{node.role} {node.state}, epoch {node.permit.epoch or node.tail.epoch}",
+        renewed_at=None if single else lambda: lease.contact().keeper_seen_at,
+        renewed_within=settings.lease_ttl,
+    )
 
 
 class _Sink:
@@ -219,44 +236,11 @@ class _Sink:
 
 def _standing(node: Node) -> Standing:
     """R35: a leader counts as known only if its epoch is at least any that this replica knows."""
-    leads = node.state in HAS_EPOCH
+    leads = node.state in HAS_EPOCH and node.permit.proven(boottime())  # a thawed process does not lead by its own word (R12)
     epoch = node.permit.epoch or node.tail.epoch
     record = node.seen.record if node.seen is not None else None
     other = record is not None and record.instance != node.me.instance and record.epoch >= max(epoch, 1)
     return Standing(node.role, leads, epoch, record.url if record is not None and other and not leads else None)
-
-
-def _lease(settings: Settings) -> EtcdLease:
-    access = EtcdAccess(
-        settings.etcd_endpoints, settings.etcd_ca, settings.etcd_cert, settings.etcd_key, settings.etcd_user,
-        settings.etcd_password.get_secret_value() if settings.etcd_password else None,
-    )  # fmt: skip
-    timing = LeaseTiming(settings.lease_ttl, settings.lease_margin, settings.lease_renew_every, settings.loop_allowance)
-    return EtcdLease(access, cluster=settings.cluster_name, run_dir=settings.run_dir, timing=timing)
-
-
-def _desk_settings(settings: Settings) -> DeskSettings:
-    limits = Limits(
-        settings.max_order_quantity, settings.max_order_value, settings.max_open_orders,
-        frozenset(settings.allowed_symbols) or None,
-    )  # fmt: skip
-    ages = {
-        "MKT": settings.max_intent_age_mkt, "LMT": settings.max_intent_age_lmt, "STP": settings.max_intent_age_stp,
-        "STP LMT": settings.max_intent_age_stp, "": settings.max_intent_age_other,
-    }  # fmt: skip
-    return DeskSettings(
-        settings.cluster_name,
-        "",
-        limits,
-        ages,
-        settings.order_rate,
-        settings.order_rate_per_symbol,
-        settings.max_unacknowledged,
-    )
-
-
-def _limits(settings: Settings) -> Door:
-    return Door(settings.rate_limit_per_minute, tuple(settings.allowed_origins))
 
 
 def _gauges(metrics: Metrics, node: Node) -> None:

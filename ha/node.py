@@ -30,6 +30,9 @@ from ha.takeover import Takeover, TermOver
 from ha.tend import Tender
 from ha.term import Phases
 
+_OF_ONE_SESSION = ("throttled", "backlog", "stalled")
+"""Reasons for a shut gate that end with the session: nobody would tell of their end any more."""
+
 
 class Node:
     """The replica's state and its one event queue. `start`, then `stop`; everything between follows the table."""
@@ -138,6 +141,8 @@ class Node:
         if self.permit.session is None:
             return
         self.permit.session = None
+        for why in _OF_ONE_SESSION:
+            self.permit.shut.pop(why, None)
         self.desk.session_lost()
         self._queue.put_nowait((On.SESSION_LOST, reason, None))
 

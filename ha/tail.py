@@ -31,6 +31,7 @@ class Tail:
         self.connection = Connection(url, f"adapter-tail:{replica}")
         self._listener = Connection(url, f"adapter-listen:{replica}")
         self._wake = asyncio.Event()
+        self._reading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.caught_up_at = float("-inf")  # when the book was last known to stand at the head
         self.reachable = False
@@ -85,16 +86,17 @@ class Tail:
 
         Raises StoreError, or what the fold raises for an event that cannot be folded.
         """
-        while True:
-            started = self._clock()
-            [pulse] = await self.connection.run("pulse")
-            self._see(pulse, started)
-            if pulse["head"] < self._book.seq:
-                self._went_back(f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}")
-            elif pulse["head"] == self._book.seq:
-                self.caught_up_at = started
-                return pulse
-            await self._read()
+        async with self._reading:  # two readers would fold the same event twice
+            while True:
+                started = self._clock()
+                [pulse] = await self.connection.run("pulse")
+                self._see(pulse, started)
+                if pulse["head"] < self._book.seq:
+                    self._went_back(f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}")
+                elif pulse["head"] == self._book.seq:
+                    self.caught_up_at = started
+                    return pulse
+                await self._read()
 
     async def _read(self) -> None:
         while True:
@@ -140,7 +142,9 @@ class Tail:
                 if self.reachable:
                     logger.warning("PostgreSQL is away: {}", error)
                 self.reachable = False
-            except (UnknownKind, Hole, IllegalTransition, ValueError, KeyError) as error:
+            except Hole as error:
+                logger.warning("reading the log again: {}", error)  # R21
+            except (UnknownKind, IllegalTransition, ValueError, KeyError) as error:
                 if self.problem is None:
                     logger.error("the log cannot be folded: {}", error)
                 self.problem = str(error)

@@ -24,6 +24,9 @@ from reconcile.run import Reconciler, Result
 TICK = 0.02
 IDLE_TICK = 0.1
 REMEMBER_EVERY = 1.0
+DOUBTS_APART = 0.5
+"""Least pause between two reconciliations at a doubt: one is five requests, and the gateway takes 50 messages a second."""
+
 _ATTEMPTS = 3
 
 
@@ -144,8 +147,9 @@ class Tender:
     async def _reconcile_for_ever(self) -> None:
         while True:
             await asyncio.sleep(IDLE_TICK)
-            due = self._clock() - self._reconciled_at > self._rules.reconcile_every
-            if self._permit.session is None or "reconciling" in self._permit.shut or not (self._doubts or due):
+            since = self._clock() - self._reconciled_at
+            due = since > (DOUBTS_APART if self._doubts else self._rules.reconcile_every)
+            if self._permit.session is None or "reconciling" in self._permit.shut or not due:
                 continue
             link_was_back, self._link_back = self._link_back, False
             try:
@@ -156,6 +160,8 @@ class Tender:
                 self._session_lost("the session ended while reconciling")
             elif link_was_back and result.gate_may_open:
                 self._permit.shut.pop("link", None)
+            elif link_was_back:
+                self.link_restored()  # not reconciled yet: once more, or the gate would stay shut
 
     async def hold_everything(self, why: str) -> None:
         """Open a break that holds everything and return when an operator has resolved it. Raises TermOver."""

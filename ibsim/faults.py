@@ -1,24 +1,55 @@
-"""The faults that are switched on, and their parameters. Pure."""
+"""The faults that are switched on, and their parameters. Pure: chance comes from the seed."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
 Parameters = dict[str, Any]
 
 FAULTS: dict[str, Parameters] = {
+    # the link and the process
     "link_down": {"resubmit": True, "data_lost": False},
     "mute": {},
     "freeze": {},
+    "delay": {"ms": 100},
+    "restart": {"down_ms": 1000, "rollback_ids": 0, "lose_ms": 0},
+    "logout": {},
+    "farm_down": {},
+    # sessions
     "half_open": {},
+    "close_sessions": {"client_id": None, "session": None, "torn": False},
+    "pacing": {"limit": 50, "over": "error"},
+    # orders
     "drop_acks": {"next": 1},
     "lose_orders": {"next": 1},
-    "delay": {"ms": 100},
+    "hold_inside": {"next": 1, "ms": 1000},
     "reject": {"next": 1, "code": 201},
-    "close_sessions": {"client_id": None, "session": None},
+    "inactive": {"next": 1},
+    "warn": {"next": 1, "code": 10349},
+    "twin": {"next": 1},
+    "pending_cancel": {"ms": 200, "fill": False, "percent": 100},
+    # what is told
+    "no_end": {"request": "executions"},
+    "stale_orders": {},
+    "duplicate_callbacks": {"percent": 100},
+    "reorder_callbacks": {"percent": 100},
+    "skip_statuses": {"percent": 100},
+    "unknown_zone": {},
+    # executions
+    "correction": {"exec_id": "", "quantity": "", "price": ""},
+    "midnight": {},
 }
 """Every fault with its parameters' defaults. One with `next` wears off after so many orders."""
 
-ONCE = frozenset({"close_sessions"})
+CHOICES = {
+    ("no_end", "request"): ("executions", "open_orders", "completed", "positions"),
+    ("pacing", "over"): ("error", "delay", "drop"),
+}
+
+_LIMITS = {"percent": (0, 100), "limit": (1, 1_000_000)}
+"""The least and the most that a number may be, where it is not from 0 on."""
+
+ONCE = frozenset({"close_sessions", "restart", "correction", "midnight"})
 """Faults that happen at once and are not switched on."""
 
 
@@ -27,10 +58,11 @@ class FaultError(ValueError):
 
 
 class Faults:
-    """Which faults are on."""
+    """Which faults are on. One with `percent` strikes so often; each has its own source of chance, made of the seed."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self.active: dict[str, Parameters] = {}
+        self._chance = {name: random.Random(f"{seed} {name}") for name in FAULTS}
 
     def __contains__(self, name: str) -> bool:
         return name in self.active
@@ -43,11 +75,7 @@ class Faults:
         for key, value in given.items():
             if key not in defaults:
                 raise FaultError(f"{name} has no parameter {key}; it has: {', '.join(defaults) or 'none'}")
-            kind = int if defaults[key] is None else type(defaults[key])
-            if type(value) is not kind:
-                raise FaultError(f"{name}: {key} must be of type {kind.__name__}")
-            if kind is int and value < 0:
-                raise FaultError(f"{name}: {key} must not be negative")
+            _check(name, key, value, defaults[key])
         parameters = {**defaults, **given}
         if name not in ONCE:
             self.active[name] = parameters
@@ -65,15 +93,32 @@ class Faults:
         if parameters is None:
             return None
         if "next" in parameters:
-            if parameters["next"] <= 1:
+            left = parameters["next"] - 1
+            if left <= 0:
                 del self.active[name]
-            if parameters["next"] < 1:
-                return None
-            parameters = {**parameters, "next": parameters["next"] - 1}
-            if name in self.active:
-                self.active[name] = parameters
+            else:
+                self.active[name] = {**parameters, "next": left}
+            return parameters if left >= 0 else None
+        percent = parameters.get("percent", 100)
+        if percent < 100 and self._chance[name].randrange(100) >= percent:
+            return None
         return parameters
 
     def milliseconds(self, name: str) -> int:
         """The `ms` of a fault, 0 while it is off."""
         return int(self.active.get(name, {}).get("ms", 0))
+
+
+def _check(name: str, key: str, value: Any, default: object) -> None:
+    """Raises FaultError if a parameter's value is none of those that it may have."""
+    if key in ("quantity", "price") and type(value) is int:
+        value = str(value)
+    kind = int if default is None else type(default)
+    if type(value) is not kind:
+        raise FaultError(f"{name}: {key} must be of type {kind.__name__}")
+    least, most = _LIMITS.get(key, (0, 1 << 31))
+    if isinstance(value, int) and kind is int and not least <= value <= most:
+        raise FaultError(f"{name}: {key} must be from {least} to {most}")
+    allowed = CHOICES.get((name, key))
+    if allowed is not None and value not in allowed:
+        raise FaultError(f"{name}: {key} must be one of {', '.join(allowed)}")

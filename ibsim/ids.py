@@ -1,46 +1,49 @@
-"""Order ids as the gateway remembers them: per client, for ever, a few bytes each. Pure."""
+"""Order ids as the gateway remembers them, per client, in bounded memory. Pure."""
 
-from array import array
-from bisect import bisect_left
+from dataclasses import dataclass
 
-_STATES = ("", "Filled", "Cancelled", "Inactive")
+REMEMBERED = 10_000
+"""So many ended orders per client are known by their id; an older one is "not found", as a day later at IB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an order ended, and what it was: enough to tell a late modification from a stranger's order."""
+
+    status: str
+    con_id: int
+    side: str
+    order_ref: str
 
 
 class TakenIds:
-    """The order ids that one clientId has used, in rising order, and how each order ended."""
+    """The order ids of one clientId: the lowest that is free, and the last orders that ended."""
+
+    __slots__ = ("_ended", "next_valid")
 
     def __init__(self, first: int) -> None:
-        self._first = first
-        self._ids = array("q")
-        self._ends = bytearray()
-
-    @property
-    def next_valid(self) -> int:
+        self.next_valid = first
         """The lowest id that is greater than every one used."""
-        return max(self._first, self._ids[-1] + 1) if self._ids else self._first
+        self._ended: dict[int, Ended] = {}
 
     def add(self, order_id: int) -> None:
-        """Remembers an id. Raises ValueError unless it is greater than every one before."""
-        if self._ids and order_id <= self._ids[-1]:
-            raise ValueError(f"order id {order_id} after {self._ids[-1]}")
-        self._ids.append(order_id)
-        self._ends.append(0)
+        """Remembers that this id, and every lower one, is used."""
+        self.next_valid = max(self.next_valid, order_id + 1)
 
     def used(self, order_id: int) -> bool:
         """Whether a new order may not have this id: it, or a higher one, was used."""
-        return bool(self._ids) and order_id <= self._ids[-1]
+        return order_id < self.next_valid
 
-    def finish(self, order_id: int, status: str) -> None:
-        """Remembers how the order ended; an id that was never added is ignored."""
-        at = self._at(order_id)
-        if at is not None:
-            self._ends[at] = _STATES.index(status)
+    def roll_back(self, count: int) -> None:
+        """Forgets that the last `count` ids were used."""
+        self.next_valid = max(self.next_valid - count, 1)
 
-    def end(self, order_id: int) -> str | None:
-        """The final status of that order, "" while it is open, None if there was no such order."""
-        at = self._at(order_id)
-        return None if at is None else _STATES[self._ends[at]]
+    def finish(self, order_id: int, ended: Ended) -> None:
+        """Remembers how the order ended."""
+        self._ended[order_id] = ended
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
-    def _at(self, order_id: int) -> int | None:
-        at = bisect_left(self._ids, order_id)
-        return at if at < len(self._ids) and self._ids[at] == order_id else None
+    def end(self, order_id: int) -> Ended | None:
+        """How that order ended; None if it did not, or long ago, or there was no such order."""
+        return self._ended.get(order_id)

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from ibsim.records import Record, moment
 _STRIDE = 64
 """Every so many lines the file position is remembered."""
 
+_MOST_PENDING = 1000
+"""So many lines are written without waiting for a flush."""
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def encoded(record: Record) -> bytes:
+    """The line of a record."""
+    return _encode(record).encode() + b"\n"
 
 
 class Spool:
@@ -53,9 +61,14 @@ class Spool:
 
     def append(self, record: Record) -> None:
         """Adds one line, written at the next flush."""
-        line = _encode(record).encode() + b"\n"
+        self.append_line(encoded(record))
+
+    def append_line(self, line: bytes) -> None:
+        """The same, of a record that is encoded already."""
         self._pending.append(line)
         self._counted(len(line))
+        if len(self._pending) >= _MOST_PENDING:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what was appended. Raises OSError if the disk refuses."""
@@ -112,12 +125,15 @@ class Journal:
         """The number of the last entry."""
         return self._spool.count
 
-    def add(self, at: float, kind: str, **fields: Any) -> Record:
-        """Appends one entry; fields that are None are left out. Returns it."""
-        entry = {"seq": self.seq + 1, "at": moment(at), "kind": kind}
-        entry.update((key, value) for key, value in fields.items() if value is not None)
-        self._spool.append(entry)
-        return entry
+    def add(self, at: float, kind: str, fields: Mapping[str, Any]) -> bytes:
+        """Appends one entry; fields that are None are left out. Returns its line."""
+        entry = {"seq": self._spool.count + 1, "at": moment(at), "kind": kind}
+        for key, value in fields.items():
+            if value is not None:
+                entry[key] = value
+        line = encoded(entry)
+        self._spool.append_line(line)
+        return line
 
     def flush(self) -> None:
         """Makes the entries readable by anyone and safe against a kill of this process."""

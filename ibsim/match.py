@@ -1,6 +1,6 @@
 """Which resting orders a price crosses, without looking at the others. Pure.
 
-Four heaps per symbol: limits to buy and to sell, stops to buy and to sell. An order that leaves before its price comes is
+Four heaps per contract: limits to buy and to sell, stops to buy and to sell. An order that leaves before its price comes is
 not searched for; its entry is void by its place number, and a heap that is mostly void is rebuilt.
 """
 
@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Iterator
 from decimal import Decimal
 
-from ibsim.orders import STOP_TYPES, Order
+from ibsim.orders import STOP_TYPES, ZERO, Order
 
 _Entry = tuple[Decimal, int, Order]
 
@@ -21,6 +21,9 @@ class _Heap:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
         self._live = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def add(self, key: Decimal, order: Order) -> None:
         heapq.heappush(self._entries, (key, order.place, order))
@@ -45,7 +48,7 @@ class _Heap:
 
 
 class Resting:
-    """The resting orders of one symbol."""
+    """The resting orders of one contract."""
 
     __slots__ = ("_limits", "_places", "_stops")
 
@@ -77,9 +80,13 @@ class Resting:
             *self._limits["SELL"].pop_through(price),
         ]
 
+    def entries(self) -> int:
+        """How many entries, void ones too, the heaps hold."""
+        return sum(len(heap) for side in (self._limits, self._stops) for heap in side.values())
+
     def _home(self, order: Order) -> tuple[_Heap, Decimal]:
         if order.order_type in STOP_TYPES and not order.triggered:
-            stop = order.aux_price or Decimal(0)
+            stop = order.aux_price or ZERO
             return self._stops[order.side], stop if order.side == "BUY" else -stop
-        limit = order.limit_price or Decimal(0)
+        limit = order.limit_price or ZERO
         return self._limits[order.side], -limit if order.side == "BUY" else limit

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ibsim.layout import Layout, LayoutError, Repeat, layout, read, write
-from ibsim.order_layout import COMPLETED_ORDER, CONTRACT, OPEN_ORDER, PLACE_ORDER, PLACE_ORDER_170, SHORT_CONTRACT
+from ibsim.order_layout import (
+    COMPLETED_ORDER,
+    CONTRACT,
+    MARKET_DATA,
+    OPEN_ORDER,
+    PLACE_ORDER,
+    PLACE_ORDER_170,
+    SHORT_CONTRACT,
+)
 from ibsim.wire import WireError, fields_of, integer, message
 
 
@@ -22,6 +30,8 @@ class Request:
 
 
 REQUESTS: dict[int, tuple[str, Layout]] = {
+    1: ("reqMktData", MARKET_DATA),
+    2: ("cancelMktData", layout("version reqId")),
     3: ("placeOrder", PLACE_ORDER),
     4: ("cancelOrder", layout("version orderId manualCancelOrderTime@169")),
     5: ("reqOpenOrders", layout("version")),
@@ -49,12 +59,11 @@ REQUESTS: dict[int, tuple[str, Layout]] = {
     76: ("reqAccountUpdatesMulti", layout("version reqId account modelCode ledgerAndNLV")),
     77: ("cancelAccountUpdatesMulti", layout("version reqId")),
     81: ("reqMatchingSymbols", layout("reqId pattern")),
+    91: ("reqMarketRule", layout("marketRuleId")),
     99: ("reqCompletedOrders", layout("apiOnly")),
 }
 
 UNSERVED: dict[int, tuple[str, int | None]] = {
-    1: ("reqMktData", 2),
-    2: ("cancelMktData", 2),
     10: ("reqMktDepth", 2),
     11: ("cancelMktDepth", 2),
     12: ("reqNewsBulletins", None),
@@ -95,7 +104,6 @@ UNSERVED: dict[int, tuple[str, int | None]] = {
     88: ("reqHistogramData", 1),
     89: ("cancelHistogramData", 1),
     90: ("cancelHeadTimeStamp", 1),
-    91: ("reqMarketRule", None),
     92: ("reqPnL", 1),
     93: ("cancelPnL", 1),
     94: ("reqPnLSingle", 1),
@@ -112,6 +120,8 @@ UNSERVED: dict[int, tuple[str, int | None]] = {
 """Requests that are known and not served: name, and where their request id stands."""
 
 ANSWERS: dict[str, tuple[int, Layout]] = {
+    "tickPrice": (1, layout("version=6 reqId tickType price size attribMask=0")),
+    "tickSize": (2, layout("version=6 reqId tickType size")),
     "orderStatus": (
         3,
         layout(
@@ -159,6 +169,8 @@ ANSWERS: dict[str, tuple[int, Layout]] = {
     "openOrderEnd": (53, layout("version=1")),
     "accountDownloadEnd": (54, layout("version=1 account")),
     "execDetailsEnd": (55, layout("version=1 reqId")),
+    "tickSnapshotEnd": (57, layout("version=1 reqId")),
+    "marketDataType": (58, layout("version=1 reqId marketDataType")),
     "commissionReport": (
         59,
         layout(
@@ -188,6 +200,9 @@ ANSWERS: dict[str, tuple[int, Layout]] = {
             ),
         ),
     ),
+    "tickReqParams": (81, layout("reqId minTick bboExchange snapshotPermissions")),
+    "marketRule": (93, layout("marketRuleId", Repeat("priceIncrements", ("lowEdge increment",)))),
+    "orderBound": (100, layout("permId clientId orderId")),
     "completedOrder": (101, COMPLETED_ORDER),
     "completedOrdersEnd": (102, layout("")),
 }

@@ -1,4 +1,4 @@
-"""The three long layouts: placeOrder, openOrder, completedOrder, server versions 157 to 178. Pure."""
+"""The long layouts: placeOrder, openOrder, completedOrder, reqMktData, server versions 157 to 178. Pure."""
 
 from ibsim.layout import Layout, Part, Repeat, When, layout
 
@@ -153,6 +153,14 @@ PLACE_ORDER_170: Layout = layout(
         ),
     ),
     When("orderType", _peg_mid, ("midOffsetAtWhole midOffsetAtHalf",)),
+)
+
+MARKET_DATA: Layout = layout(
+    "version reqId",
+    CONTRACT,
+    When("secType", _is_bag, (Repeat("comboLegs", ("conId ratio action exchange",)),)),
+    *_DELTA_NEUTRAL_CONTRACT,
+    "genericTickList snapshot regulatorySnapshot mktDataOptions",
 )
 
 _LEGS: tuple[Part, ...] = (

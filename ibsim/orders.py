@@ -2,22 +2,34 @@
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import IntEnum
 from typing import NamedTuple
 
 from ibsim.contracts import Instrument
 
 ZERO = Decimal(0)
 
-LIMIT_TYPES = frozenset({"LMT", "STP LMT"})
+LIMIT_TYPES = frozenset({"LMT", "STP LMT", "LOC"})
 STOP_TYPES = frozenset({"STP", "STP LMT"})
-SERVED_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT"})
-SERVED_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK"})
-DONE = frozenset({"Filled", "Cancelled", "Inactive"})
+CLOSE_TYPES = frozenset({"MOC", "LOC"})
+SERVED_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT", "MOC", "LOC"})
+SERVED_TIFS = frozenset({"DAY", "GTC", "IOC", "FOK", "GTD"})
+
+
+class Stage(IntEnum):
+    """How far an order has come."""
+
+    GATEWAY = 0
+    """The gateway keeps it: not transmitted, or the link to IB is down."""
+    WAITING = 1
+    """IB has it; it waits for its parent, its time, or the exchange to open."""
+    WORKING = 2
+    """It is in the market."""
 
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """One order at the broker. `status` is the API's word; an order whose status is in DONE is over."""
+    """One order at the broker. `status` is the API's word; `done` says whether it is over."""
 
     perm_id: int
     client_id: int
@@ -41,11 +53,26 @@ class Order:
     cost: Decimal = ZERO
     """Sum of price times shares."""
     last_price: Decimal = ZERO
+    stage: Stage = Stage.GATEWAY
+    done: bool = False
+    transmit: bool = True
     triggered: bool = False
-    sent: bool = False
-    """True once it is out of the gateway: IB works it."""
+    inactive: bool = False
+    """IB took it and will not work it until it is changed."""
+    why_held: str = ""
+    """What orderStatus says about a held order: `child`, `trigger`."""
     silent: bool = False
     """True while the session that placed it is told nothing about it."""
+    taken_at: float = 0.0
+    expires: float | None = None
+    """Good till then, seconds since 1970."""
+    starts: float | None = None
+    """Good after then."""
+    oca_group: str = ""
+    oca_type: int = 0
+    """1 = a fill cancels the others of the group; 2 and 3 = it reduces them."""
+    parent: "Order | None" = None
+    children: "list[Order]" = field(default_factory=list)
     place: int = 0
     """Its entry in the resting structure; an older entry is void."""
 
@@ -58,17 +85,22 @@ class Order:
         return self.cost / self.filled if self.filled else ZERO
 
     @property
-    def done(self) -> bool:
-        return self.status in DONE
+    def outside(self) -> bool:
+        """Whether it may trade outside regular hours."""
+        return self.fields.get("outsideRth") == "1" and self.order_type == "LMT"
 
     def marketable(self, price: Decimal) -> bool:
         """Whether it trades at this price now."""
         if self.order_type in STOP_TYPES and not self.triggered:
             return False
-        if self.order_type not in LIMIT_TYPES:
+        if self.order_type not in LIMIT_TYPES or self.limit_price is None:
             return True
-        limit = self.limit_price if self.limit_price is not None else price
-        return price <= limit if self.side == "BUY" else price >= limit
+        return price <= self.limit_price if self.side == "BUY" else price >= self.limit_price
+
+    def triggers(self, price: Decimal) -> bool:
+        """Whether this price sets off its stop."""
+        stop = self.aux_price or ZERO
+        return price >= stop if self.side == "BUY" else price <= stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +113,7 @@ class Execution:
     order_id: int
     order_ref: str
     account: str
-    symbol: str
+    instrument: Instrument
     side: str
     shares: Decimal
     price: Decimal
@@ -92,11 +124,17 @@ class Execution:
     commission: Decimal
     realized_pnl: Decimal | None
 
+    @property
+    def signed(self) -> Decimal:
+        """Shares, sold ones negative."""
+        return self.shares if self.side == "BUY" else -self.shares
+
 
 class Happening(NamedTuple):
     """One thing that happened, with the order's figures at that moment.
 
-    `kind` is the journal's kind, or `refused` (an error to the sender; no order changed) or `status` (news only).
+    `kind` is the journal's kind, or `refused` (an error to the sender; no order changed), `status` (news only) or
+    `warning` (an error about an order that lives on). `unseen`: it happened at IB while the gateway had lost it.
     """
 
     kind: str
@@ -105,16 +143,27 @@ class Happening(NamedTuple):
     filled: Decimal = ZERO
     average: Decimal = ZERO
     last_price: Decimal = ZERO
-    code: int | None = None
+    code: int | str | None = None
     text: str = ""
     execution: Execution | None = None
     order_id: int = 0
+    unseen: bool = False
+    was: Execution | None = None
+    """What a correction replaces."""
 
 
 def happening(
-    kind: str, order: Order, code: int | None = None, text: str = "", execution: Execution | None = None
+    kind: str,
+    order: Order,
+    code: int | str | None = None,
+    text: str = "",
+    execution: Execution | None = None,
+    unseen: bool = False,
+    was: Execution | None = None,
 ) -> Happening:
     """What just happened to this order."""
+    average = order.cost / order.filled if order.filled else ZERO
     return Happening(
-        kind, order, order.status, order.filled, order.average, order.last_price, code, text, execution, order.order_id
-    )
+        kind, order, order.status, order.filled, average, order.last_price, code, text, execution, order.order_id,
+        unseen, was,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ibsim.contracts import Universe
+from ibsim.contracts import Instrument, Universe, instrument_of
 from ibsim.orders import Execution, Order
 from ibsim.wire import plain
 
@@ -44,27 +44,48 @@ def order_record(order: Order) -> Record:
     price = order.limit_price if order.limit_price is not None else order.aux_price
     if price is not None:
         record["price"] = plain(price)
-    record.update(
-        account=order.account,
-        con_id=order.instrument.con_id,
-        order_type=order.order_type,
-        limit_price=_text(order.limit_price),
-        aux_price=_text(order.aux_price),
-        tif=order.tif,
-        fields=order.fields,
-    )
+    record["account"] = order.account
+    record["con_id"] = order.instrument.con_id
+    record["order_type"] = order.order_type
+    record["limit_price"] = _text(order.limit_price)
+    record["aux_price"] = _text(order.aux_price)
+    record["tif"] = order.tif
+    record["fields"] = order.fields
+    if order.instrument.sec_type != "STK":
+        record["contract"] = order.instrument.record()
+    if not order.transmit:
+        record["transmit"] = False
+    if order.inactive:
+        record["inactive"] = True
+    if order.expires is not None:
+        record["expires"] = order.expires
+    if order.starts is not None:
+        record["starts"] = order.starts
     return record
 
 
 def done_record(order: Order, at: float) -> Record:
     """The order with its end."""
-    return order_record(order) | {
-        "session": order.session,
-        "status": order.status,
-        "filled": plain(order.filled),
-        "cost": plain(order.cost),
-        "done_at": at,
-    }
+    record = order_record(order)
+    record["session"] = order.session
+    record["status"] = order.status
+    record["filled"] = plain(order.filled)
+    record["cost"] = plain(order.cost)
+    record["done_at"] = at
+    return record
+
+
+def _instrument(record: Mapping[str, Any], universe: Universe) -> Instrument:
+    """The instrument that a record is about; one that only an earlier run knew is made again."""
+    found = universe.by_con_id.get(record["con_id"])
+    if found is not None:
+        return found
+    price = Decimal(record.get("price", "100"))
+    contract = record.get("contract")
+    if contract is not None:
+        return universe.add(instrument_of(contract, price))
+    symbol = record["symbol"]
+    return universe.add(Instrument(symbol, record["con_id"], symbol, "NYSE", symbol, price))
 
 
 def order_of(record: Mapping[str, Any], universe: Universe) -> Order:
@@ -75,7 +96,7 @@ def order_of(record: Mapping[str, Any], universe: Universe) -> Order:
         order_id=record["order_id"],
         order_ref=record["order_ref"],
         account=record["account"],
-        instrument=universe.made(record["symbol"], record["con_id"], Decimal(record.get("price", "100"))),
+        instrument=_instrument(record, universe),
         side=record["side"],
         quantity=Decimal(record["quantity"]),
         order_type=record["order_type"],
@@ -87,31 +108,52 @@ def order_of(record: Mapping[str, Any], universe: Universe) -> Order:
         status=record.get("status", "PendingSubmit"),
         filled=Decimal(record.get("filled", "0")),
         cost=Decimal(record.get("cost", "0")),
+        done="done_at" in record,
+        transmit=record.get("transmit", True),
+        inactive=record.get("inactive", False),
+        expires=record.get("expires"),
+        starts=record.get("starts"),
     )
 
 
 def execution_record(execution: Execution) -> Record:
     """The execution as the journal tells it."""
-    return {
+    record: Record = {
         "client_id": execution.client_id,
         "order_id": execution.order_id,
         "perm_id": execution.perm_id,
         "order_ref": execution.order_ref,
-        "symbol": execution.symbol,
+        "symbol": execution.instrument.symbol,
         "side": execution.side,
         "quantity": plain(execution.shares),
         "price": plain(execution.price),
         "exec_id": execution.exec_id,
         "account": execution.account,
+        "con_id": execution.instrument.con_id,
         "cumulative": plain(execution.cumulative),
         "average_price": plain(execution.average),
         "time": execution.at,
         "commission": plain(execution.commission),
         "realized_pnl": _text(execution.realized_pnl),
     }
+    if execution.instrument.sec_type != "STK":
+        record["contract"] = execution.instrument.record()
+    return record
 
 
-def execution_of(record: Mapping[str, Any]) -> Execution:
+def correction_record(execution: Execution, was: Execution) -> Record:
+    """The correction, with the figures that it replaces."""
+    return execution_record(execution) | {
+        "was": {
+            "exec_id": was.exec_id,
+            "quantity": plain(was.shares),
+            "price": plain(was.price),
+            "commission": plain(was.commission),
+        }
+    }
+
+
+def execution_of(record: Mapping[str, Any], universe: Universe) -> Execution:
     """The execution of an `execution` or `correction` entry."""
     return Execution(
         exec_id=record["exec_id"],
@@ -120,7 +162,7 @@ def execution_of(record: Mapping[str, Any]) -> Execution:
         order_id=record["order_id"],
         order_ref=record["order_ref"],
         account=record["account"],
-        symbol=record["symbol"],
+        instrument=_instrument(record, universe),
         side=record["side"],
         shares=Decimal(record["quantity"]),
         price=Decimal(record["price"]),
@@ -130,3 +172,8 @@ def execution_of(record: Mapping[str, Any]) -> Execution:
         commission=Decimal(record["commission"]),
         realized_pnl=_decimal(record.get("realized_pnl")),
     )
+
+
+def corrected_of(record: Mapping[str, Any], universe: Universe) -> tuple[Execution, Execution]:
+    """A `correction` entry's execution, and the one that it replaces."""
+    return execution_of(record, universe), execution_of({**record, **record["was"]}, universe)

@@ -1,125 +1,41 @@
-"""Every request that is served, by its API name: what it does and what it answers."""
+"""Every request that is served, by its API name; here those about accounts, contracts and quotes."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from ibsim import answers
-from ibsim.orders import Execution, Order, happening
-from ibsim.placing import wish
-from ibsim.records import execution_of, order_of
+from ibsim import order_requests as orders
+from ibsim import statements
+from ibsim.order_requests import Fields, end
 from ibsim.session import Session
 from ibsim.wire import integer
 
 if TYPE_CHECKING:
     from ibsim.gateway import Gateway
 
-Fields = Mapping[str, Any]
-
 NOT_CONNECTED = (504, "Not connected")
+MAX_SUMMARIES = 2
+"""Account summaries that one session may have open."""
+_NO_CONTRACT = (200, "No security definition has been found for the request")
+_TOO_MANY_SUMMARIES = (
+    322,
+    "Error processing request.-'bN' : cause - Maximum number of account summary requests exceeded",
+)
 
 
 def _nothing(_gateway: "Gateway", _session: Session, _fields: Fields) -> None:
     """A request without an answer."""
 
 
-def _place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    order_id = integer(fields["orderId"])
-    if order_id <= 0:
-        session.error(321, "Error validating request.-'bN' : cause - Invalid order id", order_id)
-        return
-    book, now = gateway.book, gateway.now()
-    account = gateway.settings.accounts[0] if len(gateway.settings.accounts) == 1 else ""
-    asked = wish(fields, book.universe, session.number, session.client_id, account)
-    if book.open_order(session.client_id, order_id) is not None:
-        book.place(asked, now)
-        return
-    if gateway.faults.take("lose_orders"):
-        gateway.log("fault", fault="lose_orders", session=session.number, client_id=session.client_id,
-                    order_id=order_id, order_ref=asked.order_ref)  # fmt: skip
-        return
-    reject = gateway.faults.take("reject")
-    silent = gateway.faults.take("drop_acks")
-    book.place(asked, now, reject=reject["code"] if reject else None, silent=silent is not None)
-
-
-def _cancel_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    gateway.book.cancel(session.client_id, integer(fields["orderId"]))
-
-
-def _global_cancel(gateway: "Gateway", _session: Session, _fields: Fields) -> None:
-    gateway.book.cancel_all()
-
-
-def _open_orders(gateway: "Gateway", session: Session, _fields: Fields) -> None:
-    for order in gateway.book.shown_orders(session.client_id):
-        _show_order(session, order)
-    session.send("openOrderEnd", {})
-
-
-def _all_open_orders(gateway: "Gateway", session: Session, _fields: Fields) -> None:
-    for order in gateway.book.shown_orders():
-        _show_order(session, order)
-    session.send("openOrderEnd", {})
-
-
-def _show_order(session: Session, order: Order) -> None:
-    session.send("openOrder", answers.open_order(order, order.status))
-    session.send("orderStatus", answers.order_status(order, happening("status", order)))
-
-
-def _auto_open_orders(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    if session.client_id != 0:
-        session.error(327, "Only the default client (i.e 0) can auto bind orders")
-        return
-    session.auto_bind = fields["autoBind"] == "1"
-    _open_orders(gateway, session, fields)
-
-
-def _completed_orders(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    for record in gateway.days_done_orders():
-        by_hand = not record["order_id"]
-        if (by_hand and fields["apiOnly"] == "1") or not gateway.book.shows_end(record["perm_id"]):
-            continue
-        order = order_of(record, gateway.book.universe)
-        session.send("completedOrder", answers.completed_order(order, record["done_at"], gateway.settings.zone))
-    session.send("completedOrdersEnd", {})
-
-
-def _executions(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    request = integer(fields["reqId"])
-    settings, universe = gateway.settings, gateway.book.universe
-    for record in gateway.days_executions().records():
-        execution = execution_of(record)
-        if execution.exec_id in gateway.book.unseen or not _asked_for(execution, fields, gateway):
-            continue
-        instrument = universe.by_symbol[execution.symbol]
-        details = answers.execution_details(execution, instrument, settings.zone, settings.time_form, request)
-        session.send("execDetails", details)
-        session.send("commissionReport", answers.commission_report(execution))
-    session.send("execDetailsEnd", {"reqId": str(request)})
-
-
-def _asked_for(execution: Execution, fields: Fields, gateway: "Gateway") -> bool:
-    """Whether an execution passes the filter of reqExecutions."""
-    since = "".join(c for c in fields["time"][:17] if c.isdigit())
-    local = datetime.fromtimestamp(execution.at, gateway.zone)
-    side = {"BUY": ("BUY", "BOT"), "SELL": ("SELL", "SLD", "SSHORT")}[execution.side]
-    return (
-        fields["clientId"] in ("", "0", str(execution.client_id))
-        and fields["account"] in ("", execution.account)
-        and fields["symbol"] in ("", execution.symbol)
-        and fields["secType"] in ("", "STK")
-        and (not fields["side"] or fields["side"].upper() in side)
-        and (not since or local.strftime("%Y%m%d%H%M%S") >= since.ljust(14, "0"))
-    )
+# accounts
 
 
 def _positions(gateway: "Gateway", session: Session, _fields: Fields) -> None:
     session.wants_positions = True
-    for held in gateway.book.shown_positions():
-        session.send("position", answers.position(held, gateway.book.universe.by_symbol[held.symbol]))
-    session.send("positionEnd", {})
+    book = gateway.book
+    for held in book.link.positions(book.accounts.positions()):
+        session.send("position", statements.position(held))
+    end(gateway, session, "positions", "positionEnd", {})
 
 
 def _cancel_positions(_gateway: "Gateway", session: Session, _fields: Fields) -> None:
@@ -127,10 +43,12 @@ def _cancel_positions(_gateway: "Gateway", session: Session, _fields: Fields) ->
 
 
 def _positions_multi(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    for held in gateway.book.shown_positions(fields["account"]):
-        values = answers.position(held, gateway.book.universe.by_symbol[held.symbol])
-        session.send("positionMulti", {**values, "reqId": fields["reqId"], "modelCode": fields["modelCode"]})
-    session.send("positionMultiEnd", {"reqId": fields["reqId"]})
+    book, account = gateway.book, fields["account"]
+    about = {"reqId": fields["reqId"], "modelCode": fields["modelCode"]}
+    for held in book.link.positions(book.accounts.positions()):
+        if account in ("", held.account):
+            session.send("positionMulti", {**statements.position(held), **about})
+    end(gateway, session, "positions", "positionMultiEnd", {"reqId": fields["reqId"]})
 
 
 def _account(gateway: "Gateway", session: Session, name: str, about: int = -1) -> str | None:
@@ -144,16 +62,16 @@ def _account(gateway: "Gateway", session: Session, name: str, about: int = -1) -
 
 def _account_updates(gateway: "Gateway", session: Session, fields: Fields) -> None:
     account = _account(gateway, session, fields["account"])
+    session.wants_account = ""
     if account is None or fields["subscribe"] != "1":
-        session.wants_account = ""
         return
     session.wants_account = account
     book = gateway.book
-    for key, value, currency in answers.account_values(book.accounts, account, book.prices):
+    for key, value, currency in statements.account_values(book.accounts, account, book.market.price):
         session.send("updateAccountValue", {"key": key, "value": value, "currency": currency, "account": account})
-    for held in book.shown_positions(account):
-        instrument = book.universe.by_symbol[held.symbol]
-        session.send("updatePortfolio", answers.portfolio(held, instrument, book.prices[held.symbol]))
+    for held in book.link.positions(book.accounts.positions()):
+        if held.account == account:
+            session.send("updatePortfolio", statements.portfolio(held, book.market.price(held.instrument)))
     session.send("updateAccountTime", {"time": datetime.now(gateway.zone).strftime("%H:%M")})
     session.send("accountDownloadEnd", {"account": account})
 
@@ -163,19 +81,29 @@ def _account_updates_multi(gateway: "Gateway", session: Session, fields: Fields)
     if account is None:
         return
     about = {"reqId": fields["reqId"], "account": account, "modelCode": fields["modelCode"]}
-    for key, value, currency in answers.account_values(gateway.book.accounts, account, gateway.book.prices):
+    for key, value, currency in statements.account_values(gateway.book.accounts, account, gateway.book.market.price):
         session.send("accountUpdateMulti", {**about, "key": key, "value": value, "currency": currency})
     session.send("accountUpdateMultiEnd", about)
 
 
 def _account_summary(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    wanted = set(fields["tags"].split(","))
+    request, wanted = fields["reqId"], set(fields["tags"].split(","))
+    if len(session.summaries | {request}) > MAX_SUMMARIES:
+        session.error(*_TOO_MANY_SUMMARIES, about=integer(request))
+        return
+    session.summaries.add(request)
+    ledger = any(tag.startswith("$LEDGER") for tag in wanted)
+    book = gateway.book
     for account in gateway.settings.accounts:
-        for key, value, currency in answers.account_values(gateway.book.accounts, account, gateway.book.prices):
-            if key in wanted and currency != "BASE":
-                about = {"reqId": fields["reqId"], "account": account, "tag": key}
+        for key, value, currency in statements.account_values(book.accounts, account, book.market.price):
+            if ledger if currency == "BASE" else key in wanted:
+                about = {"reqId": request, "account": account, "tag": key}
                 session.send("accountSummary", {**about, "value": value, "currency": currency})
-    session.send("accountSummaryEnd", {"reqId": fields["reqId"]})
+    session.send("accountSummaryEnd", {"reqId": request})
+
+
+def _cancel_account_summary(_gateway: "Gateway", session: Session, fields: Fields) -> None:
+    session.summaries.discard(fields["reqId"])
 
 
 def _managed_accounts(gateway: "Gateway", session: Session, _fields: Fields) -> None:
@@ -190,33 +118,72 @@ def _current_time(gateway: "Gateway", session: Session, _fields: Fields) -> None
     session.send("currentTime", {"time": str(int(gateway.now()))})
 
 
+# contracts and quotes
+
+
 def _contract_details(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    instrument = gateway.book.universe.find(fields)
     request = fields["reqId"]
-    if instrument is None:
-        session.error(200, "No security definition has been found for the request", integer(request))
+    found = gateway.book.universe.find(fields)
+    if not found:
+        session.error(*_NO_CONTRACT, about=integer(request))
         return
-    session.send("contractDetails", answers.contract_details(instrument, request))
+    for instrument in found:
+        hours = _hours(gateway, always=not gateway.book.opening.binds(instrument))
+        details = statements.contract_details(instrument, request, hours, gateway.settings.zone)
+        session.send("contractDetails", details)
     session.send("contractDetailsEnd", {"reqId": request})
 
 
+def _hours(gateway: "Gateway", always: bool) -> str:
+    """The trading hours of this day and the next five, as contract details show them."""
+    hours = None if always else gateway.book.opening.hours
+    today = datetime.fromtimestamp(gateway.now(), gateway.zone)
+    days = [today + timedelta(days=number) for number in range(6)]
+    if hours is not None:
+        return ";".join(hours.day_text(day) for day in days)
+    return ";".join(f"{day:%Y%m%d}:0000-{day:%Y%m%d}:2359" for day in days)
+
+
 def _matching_symbols(gateway: "Gateway", session: Session, fields: Fields) -> None:
-    if not gateway.book.link_up:
+    if not gateway.book.link.up:
         session.error(*NOT_CONNECTED, about=integer(fields["reqId"]))
         return
     found = gateway.book.universe.matching(fields["pattern"])
-    session.send("symbolSamples", answers.symbol_samples(found, fields["reqId"]))
+    session.send("symbolSamples", statements.symbol_samples(found, fields["reqId"]))
+
+
+def _market_rule(_gateway: "Gateway", session: Session, fields: Fields) -> None:
+    steps = [{"lowEdge": "0", "increment": "0.01"}]
+    session.send("marketRule", {"marketRuleId": fields["marketRuleId"], "priceIncrements": steps})
+
+
+def _market_data_type(_gateway: "Gateway", session: Session, fields: Fields) -> None:
+    kind = integer(fields["marketDataType"])
+    session.data_type = kind if kind in (1, 2, 3, 4) else 1
+
+
+def _market_data(gateway: "Gateway", session: Session, fields: Fields) -> None:
+    request = integer(fields["reqId"])
+    found = gateway.book.universe.find(fields)
+    if len(found) != 1:
+        session.error(*_NO_CONTRACT, about=request)
+        return
+    gateway.quotes.ask(session, request, found[0], "1" in (fields["snapshot"], fields["regulatorySnapshot"]))
+
+
+def _cancel_market_data(gateway: "Gateway", session: Session, fields: Fields) -> None:
+    gateway.quotes.cancel(session, integer(fields["reqId"]))
 
 
 SERVED: dict[str, Callable[["Gateway", Session, Fields], None]] = {
-    "placeOrder": _place_order,
-    "cancelOrder": _cancel_order,
-    "reqGlobalCancel": _global_cancel,
-    "reqOpenOrders": _open_orders,
-    "reqAllOpenOrders": _all_open_orders,
-    "reqAutoOpenOrders": _auto_open_orders,
-    "reqCompletedOrders": _completed_orders,
-    "reqExecutions": _executions,
+    "placeOrder": orders.place_order,
+    "cancelOrder": orders.cancel_order,
+    "reqGlobalCancel": orders.global_cancel,
+    "reqOpenOrders": orders.open_orders,
+    "reqAllOpenOrders": orders.all_open_orders,
+    "reqAutoOpenOrders": orders.auto_open_orders,
+    "reqCompletedOrders": orders.completed_orders,
+    "reqExecutions": orders.executions,
     "reqPositions": _positions,
     "cancelPositions": _cancel_positions,
     "reqPositionsMulti": _positions_multi,
@@ -225,13 +192,16 @@ SERVED: dict[str, Callable[["Gateway", Session, Fields], None]] = {
     "reqAccountUpdatesMulti": _account_updates_multi,
     "cancelAccountUpdatesMulti": _nothing,
     "reqAccountSummary": _account_summary,
-    "cancelAccountSummary": _nothing,
+    "cancelAccountSummary": _cancel_account_summary,
     "reqManagedAccts": _managed_accounts,
     "reqIds": _ids,
     "reqCurrentTime": _current_time,
     "reqContractDetails": _contract_details,
     "reqMatchingSymbols": _matching_symbols,
-    "reqMarketDataType": _nothing,
+    "reqMarketRule": _market_rule,
+    "reqMktData": _market_data,
+    "cancelMktData": _cancel_market_data,
+    "reqMarketDataType": _market_data_type,
     "setServerLogLevel": _nothing,
     "startApi": _nothing,
 }

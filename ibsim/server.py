@@ -5,17 +5,21 @@ import contextlib
 import json
 import signal
 import sys
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from ibsim.contracts import Instrument
 from ibsim.control import Control
+from ibsim.door import Door, PortBusyError
 from ibsim.gateway import Gateway, Settings
+from ibsim.hours import Moment
 
+__all__ = ["PortBusyError", "Ports", "Stand", "run"]
 
-class PortBusyError(OSError):
-    """A port that the stand-in should listen on is not free; the message names it."""
+_LOOK = 30.0
+"""A long wait is cut into pieces of so many seconds, so that a changed clock is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Ports:
 class Stand:
     """A running stand-in gateway: `async with Stand(...) as stand`, then `stand.port` and `stand.control_port`."""
 
-    def __init__(self, ports: Ports, settings: Settings, instruments: list[Instrument]) -> None:
+    def __init__(self, ports: Ports, settings: Settings, instruments: Sequence[Instrument]) -> None:
         self._ports = ports
         self._settings = settings
         self._instruments = instruments
@@ -51,7 +55,6 @@ class Stand:
         await self._stack.aclose()
 
     async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
         self.gateway = gateway = Gateway(self._settings, self._instruments)
         self._stack.callback(gateway.close)
         runner = web.AppRunner(Control(gateway).app(), access_log=None, shutdown_timeout=1.0)
@@ -63,23 +66,43 @@ class Stand:
         except OSError as error:
             raise PortBusyError(f"cannot listen on {host}:{self._ports.control}: {error.strerror}") from None
         self.control_port = runner.addresses[0][1]
-        try:
-            server = await loop.create_server(gateway.new_session, host, self._ports.port, backlog=1024)
-        except OSError as error:
-            raise PortBusyError(f"cannot listen on {host}:{self._ports.port}: {error.strerror}") from None
-        self._stack.callback(server.close)
-        self.port = server.sockets[0].getsockname()[1]
-        if self._settings.tick > 0:
-            task = loop.create_task(self._walk(gateway))
-            self._stack.callback(task.cancel)
+        gateway.listener = door = Door(gateway, host)
+        await door.open(self._ports.port)
+        self._stack.callback(door.close)
+        self.port = door.port
+        self._clockwork(gateway)
+
+    def _clockwork(self, gateway: Gateway) -> None:
+        """What happens by the clock: fills that are due, the random walk, the daily restart, the weekly logout."""
+        settings = self._settings
+        gateway.flush()
+        if settings.tick > 0:
+            self._start(self._walk(gateway))
+        if settings.daily_restart is not None:
+            self._start(self._at(gateway, settings.daily_restart, "restart", {"down_ms": settings.restart_ms}))
+        if settings.weekly_logout is not None:
+            self._start(self._at(gateway, settings.weekly_logout, "logout", {}))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._stack.callback(task.cancel)
 
     async def _walk(self, gateway: Gateway) -> None:
         while True:
             await asyncio.sleep(self._settings.tick)
             gateway.walk()
 
+    async def _at(self, gateway: Gateway, moment: Moment, fault: str, parameters: dict[str, int]) -> None:
+        """Switches the fault on whenever the moment comes."""
+        due = moment.after(gateway.now(), gateway.zone)
+        while True:
+            await asyncio.sleep(min(max(due - gateway.now(), 0.01), _LOOK))
+            if gateway.now() >= due:
+                gateway.fault_on(fault, parameters)
+                due = moment.after(gateway.now(), gateway.zone)
 
-async def run(ports: Ports, settings: Settings, instruments: list[Instrument]) -> int:
+
+async def run(ports: Ports, settings: Settings, instruments: Sequence[Instrument]) -> int:
     """Runs until SIGTERM or SIGINT; prints one JSON line when it listens. Returns the exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

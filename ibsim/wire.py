@@ -6,7 +6,7 @@ are `API` NUL and one frame `v157..178` (or one number), which chooses the serve
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 MIN_SERVER_VERSION = 157
@@ -22,28 +22,39 @@ class WireError(ValueError):
     """The bytes are not the protocol. The message says what is wrong, without the bytes themselves."""
 
 
+class VersionError(WireError):
+    """Client and gateway speak no common version."""
+
+
 class Frames:
     """Cuts a stream of bytes into the payloads of frames; holds at most one unfinished frame."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The payloads completed by `data`, in order. Raises WireError on a length above MAX_FRAME."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields the payloads completed by `data`, in order. Raises WireError at a length above MAX_FRAME.
+
+        It must be used up before the next call.
+        """
         buffer = self._data
         buffer += data
-        payloads: list[bytes] = []
         at, size = 0, len(buffer)
         while size - at >= 4:
             length = int.from_bytes(buffer[at : at + 4], "big")
             if length > MAX_FRAME:
+                buffer.clear()
                 raise WireError(f"a frame of {length} bytes, more than {MAX_FRAME}")
             if size - at - 4 < length:
                 break
-            payloads.append(bytes(buffer[at + 4 : at + 4 + length]))
+            yield bytes(buffer[at + 4 : at + 4 + length])
             at += 4 + length
         del buffer[:at]
-        return payloads
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame that has not ended."""
+        return len(self._data)
 
 
 def frame(payload: bytes) -> bytes:
@@ -69,16 +80,19 @@ def fields_of(payload: bytes) -> list[str]:
     return fields
 
 
-def negotiate(payload: bytes) -> int:
-    """The server version for a client's `v157..178`: the highest that both speak. Raises WireError if there is none."""
+def negotiate(payload: bytes, highest: int = MAX_SERVER_VERSION) -> int:
+    """The server version for a client's `v157..178`: the highest that both speak; `highest` is the gateway's.
+
+    Raises VersionError if there is none, WireError if the payload names no versions.
+    """
     match = _HANDSHAKE.fullmatch(payload)
     if match is None:
         raise WireError("the handshake does not name a range of versions")
     low = int(match[1])
     high = int(match[2] or match[1])
-    version = min(high, MAX_SERVER_VERSION)
+    version = min(high, highest)
     if version < max(low, MIN_SERVER_VERSION):
-        raise WireError(f"client versions {low} to {high}, served are {MIN_SERVER_VERSION} to {MAX_SERVER_VERSION}")
+        raise VersionError(f"client versions {low} to {high}, served are {MIN_SERVER_VERSION} to {highest}")
     return version
 
 

@@ -76,11 +76,13 @@ class Made:
 
 @dataclass(slots=True)
 class BrokerRecord:
-    """The journal, folded. `ended` has the last word on a permId that was cancelled or rejected."""
+    """The journal, folded. `ended` has the last word on a permId that was cancelled or rejected; `refused` the order ids
+    (the API's, and ours where the entry has a reference) that were rejected without ever being taken."""
 
     taken: list[Taken] = field(default_factory=list)
     made: dict[str, Made] = field(default_factory=dict)
     ended: dict[int, str] = field(default_factory=dict)
+    refused: set[int | str] = field(default_factory=set)
     quantities: dict[int, Decimal] = field(default_factory=dict)
     references: dict[int, str] = field(default_factory=dict)
     by_order: dict[str, list[Taken]] = field(default_factory=lambda: defaultdict(list))
@@ -121,6 +123,10 @@ def read_journal(entries: Iterable[Mapping[str, Any]]) -> BrokerRecord:
             _book(record, entry)
         elif kind in {"cancelled", "rejected"} and entry.get("perm_id") is not None:
             record.ended[int(entry["perm_id"])] = kind
+        elif kind == "rejected":
+            reference = parse_reference(entry.get("order_ref"))
+            names = (entry.get("order_id"), None if reference is None else reference.id)
+            record.refused |= {name for name in names if name is not None}
     for made in record.made.values():
         if made.perm_id is not None:
             record.executed[made.perm_id] += made.quantity

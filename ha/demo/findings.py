@@ -96,6 +96,8 @@ def _why_lost(order_id: str | None, row: Row | None, record: BrokerRecord, ledge
         return None if ledger.open_breaks(row.id) else "IN_DOUBT without an open break, and not at the broker"
     if row.state not in _EXPLAINED:
         return f"{row.state} in the ledger, never taken by the broker"
+    if row.state == "REJECTED" and not record.refused & {row.id, row.broker_order_id}:
+        return "REJECTED in the ledger, but the broker rejected no such order"
     if row.evidenced and row.state == "CANCELLED":
         return "CANCELLED in the ledger on evidence that the broker's journal does not have"
     return None
@@ -137,6 +139,20 @@ def phantoms(
         elif _told_no(order):
             why = f"{taken.order_ref}: taken, but its client was told {order.outcome.value}"
             found.append(Finding(taken.reference.id, order.client_order_id, why))
+    return found
+
+
+def sent_while_held(record: BrokerRecord, ledger: Ledger) -> list[Finding]:
+    """Orders of ours that the broker took for a symbol while a break held it; the doubtful order itself may surface."""
+    found = []
+    for taken in record.taken:
+        if taken.reference is None or taken.twin:
+            continue
+        for hold in ledger.holds:
+            if hold.covers(taken.symbol, taken.at) and hold.order_id != taken.reference.id:
+                row = ledger.by_id.get(taken.reference.id)
+                why = f"{taken.order_ref} taken for {taken.symbol}, which break {hold.break_id} holds"
+                found.append(Finding(taken.reference.id, row.client_order_id if row else None, why))
     return found
 
 

@@ -26,6 +26,7 @@ from ha.demo.findings import (
     epoch_falls,
     losses,
     phantoms,
+    sent_while_held,
     twins,
     unsent,
 )
@@ -73,6 +74,7 @@ class Verdict:
     duplicated: list[Finding]
     phantom: list[Finding]
     contradicted: list[Finding]
+    sent_while_held: list[Finding]
     twins: list[Twin]
     executions_made: int
     executions_booked: int
@@ -105,6 +107,7 @@ class Verdict:
             "duplicated: a second order at the broker under one id": self.duplicated,
             "phantom: at the broker, but no client asked for it or was told no": self.phantom,
             "contradicted: the ledger says what the broker's journal denies": self.contradicted,
+            "sent for a contract that an open break holds": self.sent_while_held,
             "twins of the broker's making, not cancelled and reported": self.twins_missed,
             "executions not booked exactly once": self.unbooked,
             "positions differ": self.positions_differ,
@@ -137,6 +140,7 @@ def judge(evidence: Evidence) -> Verdict:
         duplicated=duplicates(record, ledger),
         phantom=phantoms(history, record, ledger, evidence.ids, evidence.since),
         contradicted=contradictions(history, record, ledger),
+        sent_while_held=sent_while_held(record, ledger),
         twins=twins(record, ledger),
         executions_made=len(record.made),
         executions_booked=len(evidence.executions),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 FINAL = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
@@ -19,17 +20,34 @@ class Row:
     state: str
     seq: int
     symbol: str
+    broker_order_id: int | None
     evidenced: bool
     """The ledger names broker evidence for it: a permId or an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A break that freezes its symbol from `opened_at` until `resolved_at` (None: still)."""
+
+    break_id: str
+    symbol: str
+    order_id: str | None
+    opened_at: datetime
+    resolved_at: datetime | None
+
+    def covers(self, symbol: str, at: datetime) -> bool:
+        """Whether nothing new may be sent for this symbol at this time."""
+        return symbol == self.symbol and self.opened_at < at and (self.resolved_at is None or at < self.resolved_at)
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
-    """Orders by id and by the client's key; breaks by the order that they name."""
+    """Orders by id and by the client's key; breaks by the order that they name; what they hold."""
 
     by_id: Mapping[str, Row]
     by_key: Mapping[str, Row]
     breaks: Mapping[str, Sequence[Mapping[str, Any]]]
+    holds: Sequence[Hold] = ()
 
     @classmethod
     def read(cls, orders: Sequence[Mapping[str, Any]], breaks: Sequence[Mapping[str, Any]]) -> Ledger:
@@ -42,6 +60,7 @@ class Ledger:
                 state=str(entry["state"]),
                 seq=int(entry.get("seq") or 0),
                 symbol=str(entry.get("symbol")),
+                broker_order_id=entry.get("broker_order_id"),
                 evidenced=entry.get("perm_id") is not None or entry.get("acknowledged_at") is not None,
             )
             if row.id not in by_id or by_id[row.id].seq <= row.seq:
@@ -51,8 +70,29 @@ class Ledger:
             if entry.get("order_id"):
                 naming[str(entry["order_id"])].append(entry)
         by_key = {row.client_order_id: row for row in by_id.values() if row.client_order_id}
-        return cls(by_id, by_key, naming)
+        return cls(by_id, by_key, naming, [hold for hold in map(_hold, breaks) if hold is not None])
 
     def open_breaks(self, order_id: str) -> tuple[str, ...]:
         """The ids of the breaks that name this order and are not resolved."""
         return tuple(str(entry["id"]) for entry in self.breaks.get(order_id, ()) if entry.get("resolved_at") is None)
+
+
+def _hold(entry: Mapping[str, Any]) -> Hold | None:
+    """The hold of a break, if it is one. A break that does not say so holds when it names an order."""
+    if (
+        not entry.get("holds", entry.get("order_id") is not None)
+        or not entry.get("symbol")
+        or not entry.get("opened_at")
+    ):
+        return None
+    return Hold(
+        break_id=str(entry["id"]),
+        symbol=str(entry["symbol"]),
+        order_id=entry.get("order_id"),
+        opened_at=_time(entry["opened_at"]),
+        resolved_at=_time(entry["resolved_at"]) if entry.get("resolved_at") else None,
+    )
+
+
+def _time(text: Any) -> datetime:
+    return datetime.fromisoformat(str(text)).astimezone(UTC)

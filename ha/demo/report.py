@@ -136,6 +136,7 @@ def _orders(report: Report) -> Table:
         ("duplicated", len(verdict.duplicated), "", True),
         ("never asked for", len(verdict.phantom), "", True),
         ("told wrongly", len(verdict.contradicted), "", True),
+        ("sent while held by a break", len(verdict.sent_while_held), "", True),
         ("in doubt", len(verdict.in_doubt), breaks, False),
         ("executions not booked once", len(verdict.unbooked), booked, True),
         ("positions that differ", len(verdict.positions_differ), f"of {len(verdict.positions)} symbols", True),
@@ -187,6 +188,7 @@ def _print_cases(verdict: Verdict, console: Console) -> None:
         "duplicated": verdict.duplicated,
         "never asked for": verdict.phantom,
         "told wrongly": verdict.contradicted,
+        "sent while held by a break": verdict.sent_while_held,
     }
     cases = {
         heading: [f"{case.client_order_id or '-'} ({case.order_id or '-'}): {case.why}" for case in found]

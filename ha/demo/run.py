@@ -30,6 +30,7 @@ from ha.demo import collect, market, report
 from ha.demo.broker_record import IncompleteJournal
 from ha.demo.fetch import Fetch, FetchFailed
 from ha.demo.history import BadHistory
+from ha.demo.judge import Verdict
 from ha.demo.scene import Scene
 from ha.demo.silence import Kill
 from ha.demo.view import View
@@ -39,7 +40,7 @@ from ha.local.ports import Ports
 from ha.local.process import Child, Spec, spawn
 from ha.local.supervise import Event
 
-SYMBOLS = 6
+SYMBOLS = ("AAPL", "AMZN", "GOOG", "IBM", "MSFT", "NVDA")
 TRAFFIC_SETTLES = 6.0  # seconds in which the traffic repeats what was not answered
 PAIR_READY = 20.0  # seconds for a leader with a healthy standby, before an order and before each kill
 PAIR_SETTLES = 15.0  # seconds in which orders on their way arrive, and both books become equal
@@ -188,7 +189,7 @@ class _Run:
             took_seconds=time.monotonic() - self._began,
             directory=str(self._plan.directory),
             traffic=settled.traffic,
-            notes=settled.notes,
+            notes=[*settled.notes, *_too_little(settled.verdict)],
         )
 
     async def _market(self) -> tuple[dict[str, Decimal], int]:
@@ -199,8 +200,10 @@ class _Run:
                 journal = await fetch.get(f"{self._control}/journal")
             except FetchFailed as error:
                 raise DemoFailed(f"the stand-in gateway's control port: {error}") from error
-        chosen = sorted(prices)[:SYMBOLS]
-        return {symbol: Decimal(prices[symbol]) for symbol in chosen}, int(journal["seq"])
+        missing = [symbol for symbol in SYMBOLS if symbol not in prices]
+        if missing:
+            raise DemoFailed(f"the stand-in gateway has no price of {', '.join(missing)}")
+        return {symbol: Decimal(prices[symbol]) for symbol in SYMBOLS}, int(journal["seq"])
 
     @asynccontextmanager
     async def _traffic(self, prices: dict[str, Decimal]) -> AsyncIterator[Child]:
@@ -245,6 +248,14 @@ class _Run:
 
     def _say(self, sentence: str) -> None:
         self._scene.tell(datetime.now(UTC), sentence)
+
+
+def _too_little(verdict: Verdict) -> list[str]:
+    """A run in which hardly an order reached the broker proves nothing, however few it lost."""
+    if verdict.taken * 2 >= verdict.asked > 0:
+        return []
+    where = ", ".join(f"{count} {state}" for state, count in verdict.unsent.items())
+    return [f"the broker took {verdict.taken} of {verdict.asked} orders ({where or 'the rest was not accepted'})"]
 
 
 def _tell(scene: Scene, event: Event) -> None:

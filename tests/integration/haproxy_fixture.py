@@ -78,21 +78,38 @@ class Relay:
 
     async def sessions(self) -> list[RelaySession]:
         """Every session through a replica's frontend, in all workers."""
-        found: list[RelaySession] = []
-        for worker in await self.workers():
-            found += sessions(await self.cli.ask(f"@!{worker.pid} show sess"))
-        return [session for session in found if session.frontend.startswith("gateway_")]
+        end = asyncio.get_running_loop().time() + 5
+        while True:
+            try:
+                found = [one for worker in await self.workers() for one in await self._sessions(worker)]
+            except RelayError:  # an old worker ends with its last session, and says nothing then
+                if asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(0.02)
+            else:
+                return [session for session in found if session.frontend.startswith("gateway_")]
+
+    async def _sessions(self, worker: Worker) -> list[RelaySession]:
+        return sessions(await self.cli.ask(f"@!{worker.pid} show sess"))
 
     async def reload(self) -> None:
-        """Reload, and wait for the new worker."""
-        before = {worker.pid for worker in await self.workers() if not worker.old}
+        """Reload, and wait until the new worker is at work."""
+        loaded = self.loaded()
         await self.cli.ask("reload")
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(RelayError):  # the master's socket is away for a moment
-                    if not before & {worker.pid for worker in await self.workers() if not worker.old}:
-                        return
-                await asyncio.sleep(0.02)
+        await self.until_loaded(loaded + 1)
+
+    def loaded(self) -> int:
+        """How often the master has said that it is ready; before that its socket comes and goes."""
+        return (self.directory / "haproxy.log").read_text().count("Loading success")
+
+    async def until_loaded(self, times: int) -> None:
+        """Wait for that; fails with HAProxy's own words."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 20
+        while self.loaded() < times:
+            if self.process.returncode is not None or loop.time() > end:
+                pytest.fail(f"HAProxy did not load: {(self.directory / 'haproxy.log').read_text()}")
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
@@ -122,23 +139,11 @@ async def running_relay(
     log.close()
     relay = Relay(process, ports, directory)
     try:
-        await _until_it_listens(relay)
+        await relay.until_loaded(1)
         yield relay
     finally:
         await _end(process)
         shutil.rmtree(directory)
-
-
-async def _until_it_listens(relay: Relay) -> None:
-    end = asyncio.get_running_loop().time() + 10
-    while True:
-        if relay.process.returncode is not None or asyncio.get_running_loop().time() > end:
-            pytest.fail(f"HAProxy did not start: {(relay.directory / 'haproxy.log').read_text()}")
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_unix_connection(relay.socket)
-            writer.close()
-            return
-        await asyncio.sleep(0.02)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

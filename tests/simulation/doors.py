@@ -20,6 +20,7 @@ from loguru import logger
 import engine.clock
 import engine.events
 import engine.failpoint
+import engine.metrics
 import engine.store
 import ha.main
 from engine.broker import Sink
@@ -115,6 +116,8 @@ def doors(world: World) -> Iterator[None]:
         (ha.main, "Server", SimServer),
         (ha.main, "Wait", lambda: SimFence(world, _here(world))),
         (ha.main, "_lease", lease),
+        (engine.metrics, "ProcessCollector", lambda registry: None),
+        (engine.metrics, "PlatformCollector", lambda registry: None),
     ]
     swaps += [(module, "Connection", connection) for module in _users_of("Connection", engine.store.Connection)]
     state = random.getstate()

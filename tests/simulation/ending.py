@@ -31,7 +31,8 @@ def unsettled(world: World, clients: Clients) -> list[str]:
     leader = leader_of(world)
     if leader is None:
         return ["nobody leads"]
-    return list(_differences(world, clients, leader.node.book))
+    book = leader.node.book
+    return list(_differences(world, clients, book)) or list(_copies(world, book))
 
 
 def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
@@ -51,7 +52,6 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
         if oid not in book.orders:
             yield f"G3: order {oid} is at the broker and the ledger does not know it"
     yield from _trades(world, book)
-    yield from _copies(world, book)
 
 
 def _by_order(world: World) -> dict[str, list[BrokerOrder]]:

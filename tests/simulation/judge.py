@@ -15,6 +15,7 @@ from engine.events import Kind
 from engine.reference import Reference
 from engine.store import Row
 from tests.simulation.gateway import BrokerOrder, Session
+from tests.simulation.loop import Killed
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class Judge:
                     self.violated("G8", f"{process.owner.name}: {process.node.tail.digest_differs}")
         for error in self._world.loop.errors:
             exception = error.get("exception")
+            if isinstance(exception, Killed):
+                continue
             text = "".join(traceback.format_exception(exception)) if exception is not None else ""
             self.violated("defect", f"{error.get('message')} {error.get('future') or error.get('handle') or ''}\n{text}")
         self._world.loop.errors.clear()

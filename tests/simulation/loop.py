@@ -74,7 +74,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         scheduled = self._scheduled
-        self._forget_cancelled()
+        if self._timer_cancelled_count:
+            self._forget_cancelled()
         if not self._ready and not self._stopping:
             if not scheduled:
                 raise NothingLeft(f"at {self._now:.3f} nobody has anything to wait for")

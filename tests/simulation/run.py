@@ -88,7 +88,7 @@ async def _play(world: World, outcome: Outcome) -> None:
         world.after(world.chance.choice((0.0, world.chance.uniform(0.0, 0.5))), replica.start)
     world.after(LOOK_EVERY, world.judge.look)
     faults.start(schedule)
-    clients.start(world.chance.randint(1, 3), schedule.healed_at + 0.5, world.chance.choice((0.05, 0.15, 0.4)))
+    clients.start(world.chance.randint(1, 3), schedule.healed_at + 0.5, world.chance.choice((0.1, 0.3, 0.6)))
     await asyncio.sleep(schedule.healed_at)
     faults.heal()
     healed = world.now

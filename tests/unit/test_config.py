@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ha.config import ConfigError, Need, Settings, load_settings
 from ha.config_docs import markdown
+from ha.config_names import distance, near
 from ha.config_read import FIELDS, KNOWN, SECRETS
-from ha.config_rules import distance, near
+from ha.config_rules import findings
+from ha.lease import LeaseTiming
 
 DSN = "postgresql://adapter:hunter2@db1:5432/ledger"
 OWNER = "postgresql://owner:hunter3@db1:5432/ledger"
@@ -55,6 +59,11 @@ WRONG_VALUES = [
         "TWS_CLIENT_ID=0 is not allowed: it must be a whole number from 1 to 2147483647, never 0.",
     ),
     ({"TWS_HOST": "a b"}, "TWS_HOST=a b is not allowed: it must be a host name or an address."),
+    ({"TWS_TIMEZONE": "Mars/X"}, "it must be a time zone such as America/New_York (no zone 'Mars/X' is known here)."),
+    ({"GATEWAY_TIME_ZONE": "America"}, "GATEWAY_TIME_ZONE=America is not allowed: it must be a time zone such as"),
+    ({"GATEWAY_RESTART": "24:00"}, "GATEWAY_RESTART=24:00 is not allowed: it must be a time of day such as 23:45."),
+    ({"GATEWAY_WEEKLY_LOGIN": "14:00"}, "it must be a weekday and a time such as SUN 14:00."),
+    ({"GATEWAY_SHUT_BEFORE": "0"}, "GATEWAY_SHUT_BEFORE=0 is not allowed: it must be seconds, above 0"),
     ({"TRADING_MODE": "real"}, "TRADING_MODE=real is not allowed: it must be one of paper, live."),
     ({"TWS_AUTO_RECONNECT": "false"}, "TWS_AUTO_RECONNECT=false is not allowed: it must be true."),
     ({"STATE_RECONCILE_ON_START": "no"}, "STATE_RECONCILE_ON_START=no is not allowed: it must be true."),
@@ -168,8 +177,12 @@ def test_settings_that_contradict_each_other_get_one_sentence(env: dict[str, str
         ({"WATCHDOG": "2"}, "WATCHDOG=2 must be below LEASE_TTL=2: "),
         ({"LEASE_MARGIN": "2"}, "LEASE_MARGIN=2 must be below LEASE_TTL=2: "),
         (
-            {"LEASE_RENEW_EVERY": "0.75"},
-            "LEASE_RENEW_EVERY=0.75 must be below 0.75, half of LEASE_TTL less LEASE_MARGIN",
+            {"LEASE_RENEW_EVERY": "0.9"},
+            "LEASE_RENEW_EVERY=0.9 and a third of LEASE_TTL=2 must together be below 1.5, LEASE_TTL less LEASE_MARGIN",
+        ),
+        (
+            {"LEASE_MARGIN": "1.2", "LEASE_RENEW_EVERY": "0.1", "LOOP_ALLOWANCE": "0.8"},
+            "LOOP_ALLOWANCE=0.8 must be below 0.8, LEASE_TTL less LEASE_MARGIN",
         ),
         ({"PROOF_EVERY": "0.5"}, "PROOF_EVERY=0.5 must be below half of PROOF_MAX_AGE=1: "),
     ],
@@ -182,8 +195,32 @@ def test_a_timing_relation_that_does_not_hold_stops_the_start(env: dict[str, str
 @pytest.mark.rule(12)
 def test_timings_one_step_inside_their_limits_are_accepted() -> None:
     inside = {"LOOP_ALLOWANCE": "0.99", "PROOF_MAX_AGE": "1.49", "SUSPECT_AFTER": "1.99", "WATCHDOG": "1.99"}
-    inside |= {"LEASE_RENEW_EVERY": "0.74", "PROOF_EVERY": "0.74"}
+    inside |= {"LEASE_RENEW_EVERY": "0.83", "PROOF_EVERY": "0.74"}
     assert load_settings({**RUN, **inside}).suspect_after == 1.99
+
+
+@given(
+    ttl=st.integers(2, 30),
+    margin=st.floats(0.01, 30),
+    renew_every=st.floats(0.01, 30),
+    loop_allowance=st.floats(0.01, 30),
+)
+def test_a_lease_timing_that_the_settings_allow_is_one_that_the_lease_takes(
+    ttl: int, margin: float, renew_every: float, loop_allowance: float
+) -> None:
+    lease = {
+        "lease_ttl": ttl,
+        "lease_margin": margin,
+        "lease_renew_every": renew_every,
+        "loop_allowance": loop_allowance,
+    }
+    found = findings(Settings(**lease), "cli")  # type: ignore[arg-type]
+    try:
+        LeaseTiming(ttl, margin, renew_every, loop_allowance)
+    except ValueError:
+        assert any("LEASE_TTL" in finding.names for finding in found)
+    else:
+        assert not any("LEASE_MARGIN" in finding.names for finding in found)
 
 
 @pytest.mark.rule(14)
@@ -217,6 +254,7 @@ def test_a_wrong_host_and_port_do_not_also_make_a_wrong_advertised_address() -> 
         ("run", ["DATABASE_URL", "ETCD_ENDPOINTS", "REPLICA_NAME"]),
         ("migrate", ["MIGRATE_DATABASE_URL", "DATABASE_URL"]),
         ("release", ["REPLICA_NAME"]),
+        ("single", ["DATABASE_URL", "REPLICA_NAME"]),
     ],
 )
 def test_what_a_command_needs_is_named_when_it_is_missing(need: Need, missing: list[str]) -> None:
@@ -345,6 +383,21 @@ def test_fewer_than_three_members_are_allowed_and_warned_about() -> None:
 def test_an_even_number_of_members_is_warned_about() -> None:
     (warning,) = load_settings({**RUN, "ETCD_ENDPOINTS": "a:1,b:1,c:1,d:1"}).warnings
     assert warning.startswith("ETCD_ENDPOINTS names 4 members: an even number survives no more losses")
+
+
+def test_on_one_machine_one_member_is_enough_and_only_there() -> None:
+    assert load_settings({**RUN, "ETCD_ENDPOINTS": "127.0.0.1:1", "ONE_MACHINE": "true"}).warnings == ()
+    said = sentence({"ETCD_ENDPOINTS": "127.0.0.1:1,db1:2379", "ONE_MACHINE": "true"})
+    assert said == (
+        "ONE_MACHINE=true is for `adapter up`, and ETCD_ENDPOINTS names db1:2379, which is not on this machine: remove it."
+    )
+
+
+def test_a_single_replica_needs_no_etcd_and_says_that_it_asks_none() -> None:
+    without = {name: value for name, value in RUN.items() if name != "ETCD_ENDPOINTS"}
+    assert load_settings(without, need="single").warnings == ()
+    (warning,) = load_settings(RUN, need="single").warnings
+    assert warning == "ETCD_ENDPOINTS is not used: `adapter run --single` asks no etcd."
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from aiohttp import web
 
 from ha.demo.collect import NothingToJudge, Reader
 from ha.demo.fetch import Fetch, FetchFailed
-from ha.demo.run import Plan, _beside, demo
+from ha.demo.run import Plan, _beside, _too_little, demo
 from ha.demo.scene import Glimpse, Scene
 from ha.demo.watch import Watch
 from ha.local.ports import Ports
 from tests.unit.scripted_replica import Replica, a_free_port, answer, drop_after_reading, listening
+from tests.unit.test_report import GOOD
 
 PLACED = [
     {"op": "place", "kind": "invoke", "client_order_id": "k1", "attempt": 1, "url": "http://a"},
@@ -100,6 +102,16 @@ def test_the_same_seed_kills_at_the_same_moments_and_both_kills_fall_into_the_fl
 def test_a_port_base_that_cannot_be_is_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert demo(dir=tmp_path, seconds=5, rate=1, seed=1, port_base=70000, json=False, keep=False) == 2
     assert "port-base" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("taken", "enough"), [(240, True), (239, False)])
+def test_a_run_in_which_hardly_an_order_reached_the_broker_is_not_fine(taken: int, enough: bool) -> None:
+    verdict = replace(GOOD, asked=480, taken=taken, unsent={"REJECTED": 241})
+    assert (_too_little(verdict) == []) is enough
+
+
+def test_a_run_without_a_single_order_is_not_fine() -> None:
+    assert _too_little(replace(GOOD, asked=0, taken=0, unsent={}))
 
 
 # --- work beside the body

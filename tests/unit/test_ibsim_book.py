@@ -2,19 +2,18 @@
 
 from decimal import Decimal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ibsim.book import Book, Rules
 from ibsim.contracts import KNOWN, Universe
-from ibsim.ids import TakenIds
+from ibsim.ids import REMEMBERED, Ended, TakenIds
 from ibsim.match import Resting
 from ibsim.orders import Happening, Order
 from ibsim.placing import Wish
 
 UNIVERSE = Universe(KNOWN)
-AAPL = UNIVERSE.by_symbol["AAPL"]
+AAPL = UNIVERSE.by_key["AAPL"]
 
 
 def an_order(number: int, side: str, price: Decimal, kind: str = "LMT") -> Order:
@@ -33,7 +32,7 @@ def a_wish(
 ) -> Wish:
     kind = "MKT" if limit is None else "LMT"
     price = None if limit is None else Decimal(limit)
-    return Wish(1, 1, order_id, "", "A", AAPL, side, Decimal(quantity), kind, price, None, tif, {})
+    return Wish(1, 1, order_id, "", "A", (AAPL,), side, Decimal(quantity), kind, price, None, tif)
 
 
 prices = st.integers(1, 30).map(Decimal)
@@ -79,16 +78,16 @@ def test_cancelled_orders_do_not_gather_in_the_heaps():
         order = an_order(number, "BUY", Decimal(10))
         resting.add(order)
         resting.remove(order)
-    assert len(resting._limits["BUY"]._entries) <= 65
+    assert resting.entries() <= 65
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, -1]), st.integers(1, 50), st.integers(1, 20)), max_size=30))
 def test_position_is_the_sum_of_executions_and_cash_pays_for_them(trades: list[tuple[int, int, int]]):
     book, told = a_book()
     for number, (direction, quantity, price) in enumerate(trades):
-        book.set_prices({"AAPL": Decimal(price)}, 0.0)
+        book.set_prices({AAPL.con_id: Decimal(price)}, 0.0)
         book.place(a_wish(number + 1, "BUY" if direction > 0 else "SELL", quantity), 0.0)
-    held = book.accounts.position("A", "AAPL")
+    held = book.accounts.position("A", AAPL)
     executions = [one.execution for one in told if one.execution is not None]
     signed = [(e.shares if e.side == "BUY" else -e.shares, e) for e in executions]
     assert held.quantity == sum(shares for shares, _ in signed) == sum(d * q for d, q, _ in trades)
@@ -102,26 +101,28 @@ def test_ioc_takes_what_there_is_and_goes():
     assert [one.kind for one in told] == ["order", "working", "cancelled"]
     book.place(a_wish(2, limit="200", tif="FOK"), 0.0)
     assert told[-1].status == "Filled"
-    assert not book.live
+    assert not book.orders.by_perm_id
 
 
 def test_a_fill_is_due_after_the_delay_and_not_before():
     book, told = a_book(Rules(fill_delay=0.5))
     book.place(a_wish(), 10.0)
-    assert book.advance(10.4) == 10.5
+    assert book.at(10.4) == 10.5
     assert told[-1].kind == "working"
-    assert book.advance(10.5) is None
+    assert book.at(10.5) is None
     assert told[-1].kind == "execution"
 
 
 def test_a_done_order_leaves_memory_and_its_id_stays_used():
     book, told = a_book()
     book.place(a_wish(5), 0.0)
-    assert not book.live
+    assert not book.orders.by_perm_id
     assert book.ids(1).next_valid == 6
-    book.place(a_wish(5), 0.0)
+    book.place(a_wish(5, side="SELL"), 0.0)
     assert told[-1].code == 103
-    book.cancel(1, 5)
+    book.place(a_wish(5), 0.0)
+    assert told[-1].code == 104
+    book.cancel(1, 5, 0.0)
     assert (told[-1].code, "Filled" in told[-1].text) == (10148, True)
 
 
@@ -129,7 +130,15 @@ def test_an_order_id_may_skip_but_not_return():
     ids = TakenIds(1)
     ids.add(10)
     ids.add(20)
-    ids.finish(10, "Cancelled")
-    assert (ids.next_valid, ids.end(10), ids.end(20), ids.end(15)) == (21, "Cancelled", "", None)
-    with pytest.raises(ValueError, match="after 20"):
-        ids.add(15)
+    assert (ids.next_valid, ids.used(15), ids.used(21)) == (21, True, False)
+    ids.roll_back(5)
+    assert (ids.next_valid, ids.used(16)) == (16, False)
+
+
+def test_what_is_remembered_of_ended_orders_is_bounded():
+    ids = TakenIds(1)
+    for order_id in range(1, REMEMBERED + 2):
+        ids.add(order_id)
+        ids.finish(order_id, Ended("Filled", 1, "BUY", ""))
+    assert ids.end(1) is None
+    assert ids.end(REMEMBERED + 1) == Ended("Filled", 1, "BUY", "")

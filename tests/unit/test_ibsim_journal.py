@@ -23,14 +23,14 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path):
     path = tmp_path / "journal"
     first = Journal(path, fsync=True)
     for _ in range(200):
-        first.add(0.0, "fault", fault="x", code=None)
+        first.add(0.0, "fault", {"fault": "x", "code": None})
     first.close()
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"seq":201,"at":"19')
     second = Journal(path, fsync=False)
     try:
         assert second.seq == 200
-        second.add(1.0, "restart")
+        second.add(1.0, "restart", {})
         second.flush()
         last = list(second.entries(after=199))
         assert [(one["seq"], one["kind"]) for one in last] == [(200, "fault"), (201, "restart")]

@@ -100,7 +100,7 @@ def test_any_bytes_are_a_request_or_a_wire_error(payload: bytes, version: int):
 
 def test_a_frame_above_the_limit_is_refused_before_its_bytes_arrive():
     with pytest.raises(WireError, match=str(MAX_FRAME)):
-        Frames().feed((MAX_FRAME + 1).to_bytes(4, "big"))
+        list(Frames().feed((MAX_FRAME + 1).to_bytes(4, "big")))
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,26 @@ def test_an_answered_order_that_only_the_broker_has_is_lost_to_its_client(world:
     assert [case.client_order_id for case in world.verdict().lost] == ["k5"]
 
 
-@pytest.mark.parametrize("state", ["EXPIRED", "REJECTED", "CANCELLED"])
+@pytest.mark.parametrize("state", ["EXPIRED", "CANCELLED"])
 def test_an_order_that_ended_before_it_was_sent_is_not_lost(world: World, state: str) -> None:
     world.placed(5, 300)
     world.ledger(5, state)
     verdict = world.verdict()
     assert verdict.ok
     assert verdict.unsent == {state: 1}
+
+
+@pytest.mark.guarantee(6)
+@pytest.mark.parametrize("entry", [{"order_id": 77}, {"order_ref": ref_of(5)}])
+def test_a_rejected_order_was_rejected_by_the_broker_or_it_is_lost(world: World, entry: dict[str, Any]) -> None:
+    world.placed(5, 300)
+    world.ledger(5, "REJECTED", broker_order_id=77)
+    world.wrote("rejected", 305, order_id=76, code=200)
+    assert [case.client_order_id for case in world.verdict().lost] == ["k5"]
+    world.wrote("rejected", 306, code=200, **entry)
+    verdict = world.verdict()
+    assert verdict.ok
+    assert verdict.unsent == {"REJECTED": 1}
 
 
 def test_an_order_cancelled_on_evidence_that_the_broker_never_gave_is_lost(world: World) -> None:
@@ -301,6 +314,51 @@ def test_an_unanswered_order_without_a_row_is_known_by_the_id_that_the_caller_de
     assert len(world.verdict().phantom) == 1
     world.ids = {"k5": id_of(5)}
     assert world.verdict().phantom == []
+
+
+# --- holds
+
+
+def in_doubt(world: World, **fields: Any) -> None:
+    """Order 5 is in doubt, and its break holds AAPL from 350 ms on."""
+    world.placed(5, 300)
+    world.ledger(5, "IN_DOUBT")
+    opened = {"id": "b5", "kind": "in_doubt", "order_id": id_of(5), "symbol": "AAPL", "opened_at": at(350)}
+    world.breaks = [opened | {"resolved_at": None, "holds": True} | fields]
+
+
+def test_an_order_sent_for_a_contract_that_a_break_holds_is_caught(world: World) -> None:
+    in_doubt(world)
+    world.whole(6, 340)  # taken at 344, before the break
+    assert world.verdict().ok
+    world.whole(7, 360, epoch=2, session=2)
+    verdict = world.verdict()
+    assert [case.client_order_id for case in verdict.sent_while_held] == ["k7"]
+    assert not verdict.ok
+    world.breaks[0].pop("holds")
+    assert len(world.verdict().sent_while_held) == 1
+
+
+def test_a_hold_ends_when_its_break_is_resolved_and_binds_its_own_symbol_only(world: World) -> None:
+    in_doubt(world)
+    world.placed(6, 360)
+    world.took(6, 364, symbol="MSFT")
+    world.ledger(6, "WORKING", perm_id=906)
+    assert world.verdict().ok
+    world.whole(7, 460)
+    assert not world.verdict().ok
+    world.breaks[0]["resolved_at"] = at(400)
+    world.orders[4]["state"] = "CANCELLED"
+    assert world.verdict().ok
+
+
+def test_a_break_that_holds_nothing_and_the_doubtful_order_that_surfaces_are_no_offence(world: World) -> None:
+    in_doubt(world)
+    world.took(5, 500, session=2)
+    assert world.verdict().ok
+    in_doubt(world, holds=False)
+    world.whole(7, 560)
+    assert world.verdict().sent_while_held == []
 
 
 # --- contradictions

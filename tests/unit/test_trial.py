@@ -154,20 +154,10 @@ def test_every_group_that_passes_folds(data: st.DataObject) -> None:
         _fold(ledger.book, passed)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="not tried; the fold raises KeyError after the commit",
-)
 def test_cancel_of_an_order_that_is_not_there_is_refused(ledger: Ledger) -> None:
     assert Trial(ledger.book).refuses([draft(Kind.CANCEL_REQUESTED, "NOBODY")]) is not None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="an order new in the statement is not tried; the fold raises after it",
-)
 def test_moves_of_an_order_that_is_new_in_the_statement_are_tried_too(ledger: Ledger) -> None:
     group = [accepted("NEW", session=1), executed("NEW"), draft(Kind.ORDER_CANCELLED, "NEW", reason="x")]
     with pytest.raises(Exception, match="no transition"):
@@ -175,11 +165,6 @@ def test_moves_of_an_order_that_is_new_in_the_statement_are_tried_too(ledger: Le
     assert Trial(ledger.book).refuses(group) is not None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the trial forgets what the same statement resolved",
-)
 def test_break_is_resolved_once_in_a_statement(ledger: Ledger) -> None:
     ledger.add(
         Kind.BREAK_OPENED, id="B1", kind="position", symbol="AAPL", account="DU1", ours={}, broker={}, holds=True
@@ -189,11 +174,6 @@ def test_break_is_resolved_once_in_a_statement(ledger: Ledger) -> None:
     assert trial.refuses([draft(Kind.BREAK_RESOLVED, None, id="B1", resolution="second")]) is not None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the first stays in the digest although the book lost it",
-)
 def test_break_id_is_used_once(ledger: Ledger) -> None:
     opened = draft(
         Kind.BREAK_OPENED, None, id="B1", kind="twin", symbol="AAPL", account="DU1", ours={}, broker={}, holds=True
