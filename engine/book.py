@@ -51,6 +51,9 @@ class Book:
         self.open_breaks: dict[str, Break] = {}
         self.session = 0  # number of the last broker session that was opened
         self.session_open = False
+        self.accounts: tuple[
+            str, ...
+        ] = ()  # as the gateway named them, the default one first; the standby knows them too
         self.order_id_floor = 1  # the next broker order id is at least this; never lowered
         self.dirty: set[tuple[str, object]] = set()  # entities touched since somebody last took them (projection)
         self.observers: list[Callable[[Event], None]] = []  # told after each event, in order

@@ -6,6 +6,7 @@ on copies before anything is committed, so that the log never holds an event tha
 
 from __future__ import annotations
 
+# ruff: noqa: ARG001 - one signature for every kind
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def _cancel_requested(book: Book, event: Event, p: Payload) -> None:
 
 def _twin_cancel_licensed(book: Book, event: Event, p: Payload) -> None:
     """The order itself goes on: the licence is about the other permId under its reference (R26)."""
-    book.change(event, lambda order: None)
+    book.change(event, lambda _order: None)
 
 
 # ---- executions
@@ -158,10 +159,12 @@ def _execution(book: Book, event: Event, p: Payload) -> None:
 
 
 def contradiction(old: Execution, new: Execution) -> str | None:
-    """R27: why `new` cannot be a correction of `old`: it names another contract or side, and booking it would move two positions."""
+    """R27: why `new` is no correction of `old`: it names another contract or side, and booking it would move two positions."""
     if (old.con_id, old.side) == (new.con_id, new.side):
         return None
-    return f"execution {new.exec_id} is {new.side} of contract {new.con_id}, {old.exec_id} was {old.side} of {old.con_id}"
+    return (
+        f"execution {new.exec_id} is {new.side} of contract {new.con_id}, {old.exec_id} was {old.side} of {old.con_id}"
+    )
 
 
 def filled_by(order: Order, old: Execution | None, new: Execution) -> None:
@@ -212,6 +215,7 @@ def _break_resolved(book: Book, event: Event, p: Payload) -> None:
 def _session_opened(book: Book, event: Event, p: Payload) -> None:
     number, next_valid_id = int(p["session"]), int(p["next_valid_id"])
     book.session, book.session_open = number, True
+    book.accounts = tuple(p.get("accounts") or book.accounts)
     book.raise_floor(next_valid_id - 1)
 
 

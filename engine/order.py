@@ -133,7 +133,9 @@ class Order:
     valid_until: datetime | None = None
     external: bool = False  # placed by somebody else; recorded, never touched (R26)
     extra: dict[str, str] = field(default_factory=dict)
-    constant: int = field(default=0, repr=False, compare=False)  # of `engine.digest`: hash of what never changes, 0 = not yet
+    constant: int = field(
+        default=0, repr=False, compare=False
+    )  # of `engine.digest`: hash of what never changes, 0 = not yet
     fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
 
     def copy(self) -> Order:

@@ -40,7 +40,6 @@ class DeskSettings:
     """What the way out needs to know of the settings. Ages in seconds by order type; "" = any other type."""
 
     cluster: str
-    account: str
     limits: risk.Limits
     max_intent_age: dict[str, float]
     order_rate: float = 40.0
@@ -74,7 +73,6 @@ class Desk:
         self._sent_at: dict[str, datetime] = {}  # orders written by this process and not yet acknowledged
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.first_write_at: float | None = None
-        self.account = settings.account
 
     # ---- a term
 
@@ -124,7 +122,7 @@ class Desk:
         if request.valid_until is not None and request.valid_until <= self._database_now():  # R8: never sent late
             raise invalid(FieldError("valid_until", "has passed already"))
         risk.check(request, self.book, self.settings.limits)
-        account = request.account or self.account
+        account = self._account(request)
         if (hold := self.book.holding(account, request.symbol)) is not None:
             raise unavailable(
                 "held", f"{request.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved."
@@ -134,6 +132,15 @@ class Desk:
         self._in_flight[oid] = answer
         self._submit(self._committer, [self._accept(oid, request, account, asker)], answer, oid)
         return 201, await self._answer(answer)
+
+    def _account(self, request: OrderRequest) -> str:
+        """The account that the order is for: named, or the gateway's first. A hold is found by it, so it is never left open."""
+        accounts = self.book.accounts
+        if not accounts:
+            raise unavailable("no-account", "No gateway has named its accounts yet; the first session is being opened.")
+        if request.account is not None and request.account not in accounts:
+            raise invalid(FieldError("account", f"the gateway manages {', '.join(accounts)}"))
+        return request.account or accounts[0]
 
     def _same(self, known: Order, request: OrderRequest) -> Order:
         if known.body is not None and not same_order(known.body, request):

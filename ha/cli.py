@@ -55,15 +55,17 @@ def _settings(need: Need) -> Settings:
         settings = load_settings(need=need)
     except ConfigError as error:
         refuse(error)
-    for warning in settings.warnings if need != "run" else ():
+    for warning in settings.warnings if need not in ("run", "single") else ():
         typer.echo(f"warning: {warning}", err=True)
     return settings
 
 
 @app.command()
-def run() -> None:
+def run(
+    single: Annotated[bool, typer.Option("--single", help="Without a pair: no etcd, no other replica.")] = False,
+) -> None:
     """Run one replica; settings come from the environment and .env (docs/settings.md)."""
-    settings = _settings("run")
+    settings = _settings("single" if single else "run")
     from loguru import logger
 
     from ha import log
@@ -77,7 +79,7 @@ def run() -> None:
         logger.warning("{}", warning)
     from ha.main import run as run_replica
 
-    raise typer.Exit(run_replica(settings))
+    raise typer.Exit(run_replica(settings, single=single))
 
 
 @app.command()

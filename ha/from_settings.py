@@ -97,7 +97,6 @@ def desk_settings(settings: Settings) -> DeskSettings:
     }  # fmt: skip
     return DeskSettings(
         settings.cluster_name,
-        "",
         limits,
         ages,
         settings.order_rate,

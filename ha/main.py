@@ -236,7 +236,9 @@ class _Sink:
 
 def _standing(node: Node) -> Standing:
     """R35: a leader counts as known only if its epoch is at least any that this replica knows."""
-    leads = node.state in HAS_EPOCH and node.permit.proven(boottime())  # a thawed process does not lead by its own word (R12)
+    leads = node.state in HAS_EPOCH and node.permit.proven(
+        boottime()
+    )  # a thawed process does not lead by its own word (R12)
     epoch = node.permit.epoch or node.tail.epoch
     record = node.seen.record if node.seen is not None else None
     other = record is not None and record.instance != node.me.instance and record.epoch >= max(epoch, 1)

@@ -294,15 +294,14 @@ class Takeover:
 
     async def _opened(self, committer: Committer, admitted: Admitted) -> On:
         number = self._book.session + 1
-        draft = Draft(Kind.SESSION_OPENED, {"session": number, "next_valid_id": admitted.next_valid_id}, utcnow())
+        opened = {"session": number, "next_valid_id": admitted.next_valid_id, "accounts": list(admitted.accounts)}
+        draft = Draft(Kind.SESSION_OPENED, opened, utcnow())
         outcome, _, why = await committer.commit([draft])
         if outcome is not Outcome.COMMITTED:
             raise TermOver(f"the new session could not be written down: {why}")
         self._permit.session = number
         self._permit.shut["reconciling"] = "The ledger and the broker are being reconciled."
         self._desk.session_opened(admitted.next_valid_id)
-        if not self._desk.account and admitted.accounts:
-            self._desk.account = admitted.accounts[0]
         return On.ADMITTED
 
     def _present(self) -> Committer:

@@ -24,6 +24,7 @@ from reconcile.run import Reconciler, Result
 TICK = 0.02
 IDLE_TICK = 0.1
 REMEMBER_EVERY = 1.0
+CALENDAR_EVERY = 0.25  # seconds; time zones are reckoned with each time
 DOUBTS_APART = 0.5
 """Least pause between two reconciliations at a doubt: one is five requests, and the gateway takes 50 messages a second."""
 
@@ -63,7 +64,7 @@ class Tender:
         self._doubts: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._link_back = False
-        self._reconciled_at = self._remembered_at = 0.0
+        self._reconciled_at = self._remembered_at = self._calendar_read_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         desk.book.observers.append(self._applied)
         self.last: Result | None = None
@@ -71,6 +72,7 @@ class Tender:
     def begin(self) -> None:
         """The term begins."""
         self._doubts.clear()
+        self._calendar_read_at = 0.0
         self._tasks = [
             asyncio.create_task(self._tend_for_ever(), name="tend"),
             asyncio.create_task(self._reconcile_for_ever(), name="reconcile in the background"),
@@ -107,6 +109,10 @@ class Tender:
     def near_restart(self) -> str | None:
         """A sentence when the gateway's own restart is near, else None."""
         return None if self._calendar is None else self._calendar.near(utcnow())
+
+    def away_by_calendar(self) -> str | None:
+        """A sentence while the gateway's absence is its own restart, on which no hand-over is spent; else None."""
+        return None if self._calendar is None else self._calendar.away(utcnow())
 
     def next_restart(self) -> datetime | None:
         """When the gateway restarts next by its calendar, None where none is set."""
@@ -223,6 +229,9 @@ class Tender:
 
     def _obey_calendar(self) -> None:
         """The gate shuts to new orders before the gateway's own restart; cancels pass."""
+        if self._clock() - self._calendar_read_at < CALENDAR_EVERY:
+            return
+        self._calendar_read_at = self._clock()
         if (sentence := self.near_restart()) is not None:
             self._permit.shut["calendar"] = sentence
         else:

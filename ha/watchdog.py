@@ -31,7 +31,7 @@ def interval_of(environ: Mapping[str, str], setting: float, ttl: float, pid: int
     Raises ValueError with a sentence when what the supervisor says is no time, or one that is not below `ttl` (R12).
     """
     text, whom = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
-    if not text or (whom.isdecimal() and int(whom) != pid):
+    if not environ.get("NOTIFY_SOCKET") or not text or (whom.isdecimal() and int(whom) != pid):
         return setting
     if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise ValueError(f"WATCHDOG_USEC={text!r} is no number of microseconds; systemd sets it from WatchdogSec=.")
@@ -62,7 +62,8 @@ class Watchdog:
     ) -> None:
         self._every, self._status = interval / BEATS, status
         self._renewed_at, self._renewed_within, self._clock = renewed_at, renewed_within, clock
-        self._ready = self._stopping = False
+        self._ready_at: float | None = None
+        self._stopping = False
         self._told: dict[str, str] = {}  # what the supervisor knows
         self._silent = False  # because the renewing thread hangs
         self._deaf = False  # the supervisor, at the last attempt
@@ -76,7 +77,7 @@ class Watchdog:
 
     def ready(self) -> None:
         """The replica serves."""
-        self._ready = True
+        self._ready_at = self._clock()
         self._beat()
 
     def stopping(self) -> None:
@@ -102,24 +103,24 @@ class Watchdog:
         if self._task is None:
             return
         lasting = {"STATUS": "stopping" if self._stopping else self._status()}
-        if self._ready:
+        if self._ready_at is not None:
             lasting["READY"] = "1"
         if self._stopping:
             lasting["STOPPING"] = "1"
         news = {name: value for name, value in lasting.items() if self._told.get(name) != value}
         lines = [f"{name}={value}" for name, value in news.items()]
-        if not self._ready:
+        if self._ready_at is None:
             lines.append(_STARTS_WITHIN)
-        elif self._renewing():
+        elif self._renewing(self._ready_at):
             lines.append("WATCHDOG=1")
         if lines and self._send("\n".join(lines)):
             self._told |= news
 
-    def _renewing(self) -> bool:
+    def _renewing(self, since: float) -> bool:
         """Whether the renewing thread comes round. While stopping it has ended, or is about to."""
         if self._renewed_at is None or self._stopping:
             return True
-        age = self._clock() - self._renewed_at()
+        age = self._clock() - max(since, self._renewed_at())  # it may not have begun when we were ready
         hangs = age > self._renewed_within
         if hangs and not self._silent:
             logger.critical("the renewing thread did not come round for {:.1f} s: no further sign of life", age)

@@ -98,15 +98,22 @@ class Relay:
         await self.cli.ask("reload")
         await self.until_loaded(loaded + 1)
 
+    async def answers(self) -> bool:
+        """Whether the master's socket is there."""
+        try:
+            return bool(await self.workers())
+        except RelayError:
+            return False
+
     def loaded(self) -> int:
-        """How often the master has said that it is ready; before that its socket comes and goes."""
+        """How often the master has said that it loaded its configuration."""
         return (self.directory / "haproxy.log").read_text().count("Loading success")
 
     async def until_loaded(self, times: int) -> None:
-        """Wait for that; fails with HAProxy's own words."""
+        """Wait for that, and until the master answers: it starts itself anew after loading. Fails with HAProxy's words."""
         loop = asyncio.get_running_loop()
         end = loop.time() + 20
-        while self.loaded() < times:
+        while self.loaded() < times or not await self.answers():
             if self.process.returncode is not None or loop.time() > end:
                 pytest.fail(f"HAProxy did not load: {(self.directory / 'haproxy.log').read_text()}")
             await asyncio.sleep(0.02)

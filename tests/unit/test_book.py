@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.book import Book, Hole, UnknownKind
+from engine.digest import fingerprint
 from engine.errors import IllegalTransition
 from engine.events import Event, Kind
 from engine.fold import FOLDS
@@ -58,10 +60,10 @@ def digest_anew(book: Book) -> int:
 
 
 def _moves(oid: str) -> list[Any]:
-    fields = {"session": 1, "broker_order_id": 3, "perm_id": 900, "reason": "x"}
+    fields = {"session": 1, "broker_order_id": 3, "perm_id": 900, "reason": "x", "quantity": "8"}
     kinds = [
         Kind.ORDER_LICENSED, Kind.ORDER_UNLICENSED, Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED,
-        Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.CANCEL_REQUESTED,
+        Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED, Kind.ORDER_CHANGED,
     ]  # fmt: skip
     return [
         *(draft(kind, oid, **fields) for kind in kinds),
@@ -112,8 +114,9 @@ def test_digest_that_is_kept_equals_the_one_counted_over_everything(log: list[Ev
 @given(logs())
 def test_indexes_say_what_the_orders_say(log: list[Event]) -> None:
     book = folded(log)
-    assert set(book.open_ids) == {o.id for o in book.orders.values() if not o.final}
-    assert set(book.queued) == {o.id for o in book.orders.values() if o.state is State.QUEUED}
+    assert list(book.open_ids) == [o.id for o in book.orders.values() if not o.final]
+    assert list(book.queued) == [o.id for o in book.orders.values() if o.state is State.QUEUED]  # R9
+    assert set(book.open_externals) == {o.id for o in book.orders.values() if o.external and not o.final}
     assert set(book.cancels_wanted) == {
         o.id for o in book.orders.values() if o.cancel_requested and o.cancel_session is None and not o.final
     }
@@ -139,6 +142,44 @@ def test_any_change_of_any_entity_changes_the_digest(ledger: Ledger) -> None:
         seen.add(ledger.book.digest)
         step()
     assert ledger.book.digest not in seen
+
+
+_OTHER: dict[str, Any] = {
+    "str": "other", "int": 99, "bool": True, "Decimal": Decimal("3.5"), "datetime": NOON + timedelta(days=9), "dict": {"z": "9"},
+    "State": State.REJECTED,
+}  # fmt: skip
+_NOT_COUNTED = {"seq", "accepted_seq", "constant", "fingerprint"}
+
+
+def _other(value: Any, annotation: str) -> Any:
+    """Another value of a field's type."""
+    name = annotation.removesuffix(" | None").partition("[")[0]
+    return (not value) if name == "bool" else _OTHER[name]
+
+
+@pytest.mark.guarantee(8)
+def test_every_field_of_every_entity_counts_but_its_place_in_the_log(ledger: Ledger) -> None:
+    ledger.fill(ledger.working())
+    ledger.add(Kind.BREAK_OPENED, id="B", kind="twin", symbol="AAPL", ours={}, broker={}, holds=True)
+    tried = set()
+    for entity in entities(ledger.book):
+        anew = {"constant": 0} if isinstance(entity, Order) else {}
+        before = fingerprint(dataclasses.replace(entity, **anew))
+        for item in dataclasses.fields(entity):
+            if item.name == "constant":
+                continue
+            change = {item.name: _other(getattr(entity, item.name), str(item.type))}
+            after = fingerprint(dataclasses.replace(entity, **(anew | change)))
+            assert (after == before) == (item.name in _NOT_COUNTED), item.name
+            tried.add(type(entity).__name__)
+    assert tried == {"Order", "Execution", "Position", "Break"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs())
+def test_part_of_an_orders_hash_that_is_kept_is_what_it_would_be_now(log: list[Event]) -> None:
+    for order in folded(log).orders.values():
+        assert fingerprint(dataclasses.replace(order, constant=0)) == order.fingerprint
 
 
 def test_digest_is_remembered_for_a_while_and_unknown_before_and_after(ledger: Ledger) -> None:
@@ -300,6 +341,65 @@ def test_correction_keeps_the_commission(ledger: Ledger) -> None:
     assert str(ledger.book.executions[ACCOUNT, "0001"].commission) == "1.25"
 
 
+@pytest.mark.rule(26)
+def test_execution_of_a_twin_does_not_give_the_order_the_twins_perm_id(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    ledger.fill(oid, quantity="4", perm_id=901)
+    assert (ledger.order(oid).perm_id, ledger.order(oid).filled) == (900, 4)
+    assert ledger.book.by_perm_id == {900: oid}
+
+
+def test_correction_of_an_execution_that_was_nobodys_then_counts_wholly_for_its_order(ledger: Ledger) -> None:
+    ledger.fill(None, "0001.01", quantity="4")
+    oid = ledger.working()
+    ledger.fill(oid, "0001.02", quantity="5")
+    assert (ledger.order(oid).filled, ledger.book.positions[ACCOUNT, CON_IDS["AAPL"]].quantity) == (5, 5)
+    ledger.fill(None, "0001.03", quantity="6")  # said of nobody, it is still that order's
+    assert (ledger.order(oid).filled, ledger.book.executions[ACCOUNT, "0001"].order_id) == (6, oid)
+
+
+def test_execution_that_comes_before_all_other_evidence_tells_when_the_order_was_sent(ledger: Ledger) -> None:
+    oid = ledger.accept(session=1)
+    ledger.fill(oid, sent_at="2026-01-02T11:59:59.000000Z")
+    assert ledger.order(oid).sent_at == NOON - timedelta(seconds=1)
+    assert ledger.order(oid).con_id == CON_IDS["AAPL"]
+
+
+@pytest.mark.rule(28)
+def test_order_that_was_changed_at_the_broker_has_the_brokers_figures_and_another_revision(ledger: Ledger) -> None:
+    oid = ledger.working()
+    ledger.add(Kind.ORDER_CHANGED, oid, quantity="6", limit_price="191")
+    order = ledger.order(oid)
+    assert (order.quantity, order.limit_price, order.revision, order.state) == (6, 191, 2, State.WORKING)
+    ledger.fill(oid, quantity="6")
+    assert order.state is State.FILLED
+    ledger.add(Kind.ORDER_CHANGED, oid, quantity="9")  # made larger after it was filled
+    assert (order.state, order.remaining, oid in ledger.book.open_ids) == (State.WORKING, 3, True)
+
+
+@pytest.mark.rule(28)
+def test_order_made_as_small_as_its_fills_is_filled(ledger: Ledger) -> None:
+    oid = ledger.working()
+    ledger.fill(oid, quantity="4")
+    ledger.add(Kind.ORDER_CHANGED, oid, quantity="4")
+    assert ledger.order(oid).state is State.FILLED
+
+
+def test_break_id_that_is_opened_twice_stops_the_fold_and_changes_nothing(ledger: Ledger) -> None:
+    opened = ledger.add(Kind.BREAK_OPENED, id="B", kind="twin", symbol="AAPL", ours={}, broker={}, holds=True)
+    before = ledger.book.digest
+    with pytest.raises(ValueError, match="opened twice"):
+        ledger.book.apply(dataclasses.replace(opened, seq=opened.seq + 1))
+    assert (ledger.book.seq, ledger.book.digest) == (opened.seq, before)
+
+
+def test_id_of_somebody_elses_order_does_not_raise_the_floor(ledger: Ledger) -> None:
+    external = accepted("E")
+    ledger.write(dataclasses.replace(external, kind=Kind.ORDER_EXTERNAL, payload=external.payload | {"body": None}))
+    ledger.add(Kind.ORDER_WORKING, "E", broker_order_id=900, perm_id=5)
+    assert (ledger.book.order_id_floor, ledger.book.by_broker_id) == (1, {})
+
+
 def test_execution_of_nobody_moves_the_position_and_no_order(ledger: Ledger) -> None:
     oid = ledger.working()
     ledger.fill(None, side="SELL", perm_id=5)
@@ -310,9 +410,12 @@ def test_execution_of_nobody_moves_the_position_and_no_order(ledger: Ledger) -> 
 @pytest.mark.rule(27)
 def test_correction_that_names_another_contract_does_not_move_two_positions(ledger: Ledger) -> None:
     ledger.fill(None, "0001.01")
-    ledger.fill(None, "0001.02", con_id=CON_IDS["IBM"], symbol="IBM")
-    quantities = {symbol: p.quantity for (_, _), p in ledger.book.positions.items() for symbol in [p.symbol]}
-    assert quantities in ({"AAPL": 10}, {"AAPL": 0, "IBM": 10})
+    booked = ledger.log[-1]
+    wrong = booked.payload | {"exec_id": "0001.02", "con_id": CON_IDS["IBM"], "symbol": "IBM"}
+    before = ledger.book.digest
+    ledger.book.apply(dataclasses.replace(booked, seq=booked.seq + 1, payload=wrong))  # the trial would refuse it
+    assert {p.symbol: p.quantity for p in ledger.book.positions.values()} == {"AAPL": 10}
+    assert ledger.book.digest == before
 
 
 @pytest.mark.rule(19)

@@ -74,7 +74,7 @@ class Scene:
         self.permit.grant(5, boottime())
         self.permit.session = 1
         self.permit.shut.clear()
-        settings = DeskSettings(CLUSTER, ACCOUNT, Limits(), {"": 60.0})
+        settings = DeskSettings(CLUSTER, Limits(), {"": 60.0})
         self.desk = Desk(self.ledger.book, self.permit, self.wire, settings)
         self.inbound = Inbound(self.ledger.book, self.desk, self.doubts.append)
         self.committer = committer(self.ledger)
