@@ -33,3 +33,51 @@ class Pace:
         if not self.rate or len(self._taken) < self._most:
             return 0.0
         return max(0.0, self._taken[0] + self._window - now)
+
+
+RESERVED = 5
+"""Messages a second that orders leave to requests and cancels."""
+OVERTAKE = 4
+"""Messages a second above the rate that cancels may take: they still stay below IB's 50."""
+
+
+class DoorPace:
+    """The pace of one door to the broker: at most `rate` messages in any second, whatever they are. 0 = no limit.
+
+    Orders leave RESERVED of them free, so that a reconciliation's requests never wait for more than a second; requests wait for
+    their turn; cancels overtake. Whoever writes says so (`wrote`), and what is licensed and not yet written is given as `coming`.
+    """
+
+    def __init__(self, rate: float = 45.0) -> None:
+        self.rate = rate
+        self._written: deque[float] = deque()
+
+    def wrote(self, now: float) -> None:
+        """One message was written."""
+        if self.rate:
+            self._written.append(now)
+
+    def used(self, now: float) -> int:
+        """Messages written in the last second."""
+        written = self._written
+        while written and now - written[0] >= 1.0:
+            written.popleft()
+        return len(written)
+
+    def order_may(self, now: float, coming: int) -> bool:
+        """Whether one more order may be licensed."""
+        return not self.rate or self.used(now) + coming < max(1.0, self.rate - RESERVED)
+
+    def cancel_may(self, now: float, coming: int) -> bool:
+        """Whether one more cancel may be licensed."""
+        return not self.rate or self.used(now) + coming < self.rate + OVERTAKE
+
+    def full(self, now: float) -> bool:
+        """Whether an order or a request must not be written now, licensed or not."""
+        return bool(self.rate) and self.used(now) >= self.rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until `full` ends; 0 when it is not."""
+        if not self.full(now):
+            return 0.0
+        return max(0.0, self._written[len(self._written) - int(self.rate)] + 1.0 - now)

@@ -88,5 +88,5 @@ class Permit:
         if not self.proven(now):
             return "the epoch is not proven"
         if self.shut:
-            return "; ".join(self.shut)
+            return " ".join(self.shut.values())
         return None

@@ -36,8 +36,7 @@ def _violations(request: OrderRequest, book: Book, limits: Limits) -> list[Field
     price = request.limit_price or request.stop_price
     if limits.max_value is not None and price is not None and request.quantity * price > limits.max_value:
         found.append(FieldError("quantity", f"{request.quantity * price} is above MAX_ORDER_VALUE {limits.max_value}"))
-    if limits.max_open_orders is not None and len(book.open_ids) >= limits.max_open_orders:
-        found.append(
-            FieldError("body", f"{len(book.open_ids)} orders are open, MAX_OPEN_ORDERS is {limits.max_open_orders}")
-        )
+    ours = len(book.open_ids) - len(book.open_externals)  # what somebody else has at the broker uses up nothing of ours
+    if limits.max_open_orders is not None and ours >= limits.max_open_orders:
+        found.append(FieldError("body", f"{ours} orders are open, MAX_OPEN_ORDERS is {limits.max_open_orders}"))
     return found

@@ -82,7 +82,8 @@ def doors(world: World) -> Iterator[None]:
 
     def broker(_host: str, _port: int, client_id: int, sink: Sink, **_: Any) -> SimBroker:
         process = _here(world)
-        process.broker = SimBroker(world, process, client_id, sink)
+        own = ord(process.name) if world.own_client_ids else 0
+        process.broker = SimBroker(world, process, client_id + own, sink)
         return process.broker
 
     def lease(settings: Settings) -> SimLease:

@@ -11,8 +11,9 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 
 from ha.etcd_access import leader_key
@@ -26,13 +27,12 @@ from tests.simulation.faults import Faults
 from tests.simulation.gateway import Gateway
 from tests.simulation.judge import LOOK_EVERY, Judge
 from tests.simulation.loop import bury
+from tests.simulation.mutations import MUTATIONS
 from tests.simulation.replica import Replica
 from tests.simulation.world import World
 
 LEADER_WITHIN = 10.0
 SETTLED_WITHIN = 40.0
-
-Mutation = Callable[[World], None]
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Outcome:
     states: set[str] = field(default_factory=set)
 
 
-def simulate(seed: int, *, trace: bool = False, mutate: Mutation | None = None) -> Outcome:
+def simulate(seed: int, *, trace: bool = False, mutation: str | None = None) -> Outcome:
     """One whole run. Everything in it follows from the seed."""
     world = World(seed, trace=trace)
     world.judge = Judge(world)
@@ -63,9 +63,8 @@ def simulate(seed: int, *, trace: bool = False, mutate: Mutation | None = None) 
     loop = world.loop
     asyncio.set_event_loop(loop)
     try:
-        with doors(world):
-            if mutate is not None:
-                mutate(world)
+        with doors(world), ExitStack() as mutated:
+            mutated.enter_context(MUTATIONS[mutation](world) if mutation else nullcontext())
             play = world.spawn(_play(world, outcome), "play")
             play.add_done_callback(lambda _: loop.stop(), context=world.context)
             loop.run_forever()
@@ -118,23 +117,26 @@ def _count(world: World, clients: Clients, outcome: Outcome) -> None:
         outcome.in_doubt = sum(order.state == "IN_DOUBT" for order in leader.node.book.orders.values())
 
 
-def _quietly(seed: int) -> Outcome:
-    outcome = simulate(seed)
+def _quietly(seed: int, mutation: str | None = None) -> Outcome:
+    outcome = simulate(seed, mutation=mutation)
     gc.collect(1)
     return outcome
 
 
-def many(seeds: range, *, processes: int, seconds: float | None = None) -> list[Outcome]:
-    """Run these seeds, until `seconds` of real time are over."""
+def many(
+    seeds: range, *, processes: int, seconds: float | None = None, mutation: str | None = None, stop_at_first: bool = False
+) -> list[Outcome]:
+    """Run these seeds, until `seconds` of real time are over, or until one fails."""
     began = time.monotonic()
     found: list[Outcome] = []
     with get_context("fork").Pool(processes) as pool:
-        for outcome in pool.imap(_quietly, seeds, chunksize=4):
+        for outcome in pool.imap(partial(_quietly, mutation=mutation), seeds, chunksize=2):
             found.append(outcome)
-            if outcome.violations:
+            if outcome.violations and mutation is None:
                 print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
+            if outcome.violations and stop_at_first:
+                break
             if seconds is not None and time.monotonic() - began > seconds:
-                pool.terminate()
                 break
     return found
 
@@ -146,10 +148,11 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="with all that happened in it")
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break the product in this way first")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        outcome = simulate(arguments.seed, trace=arguments.trace)
+        outcome = simulate(arguments.seed, trace=arguments.trace, mutation=arguments.mutation)
         print("\n".join(outcome.trace))
         print(f"seed {outcome.seed}: {outcome.violations or 'all guarantees hold'}; {outcome.seconds:.1f} virtual seconds, "
               f"{outcome.orders} orders, {outcome.epochs} epochs, leader {outcome.leader_after} s after healing")  # fmt: skip

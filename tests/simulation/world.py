@@ -140,6 +140,7 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         self.living: dict[Owner, Process] = {}
         self.graveyard: set[asyncio.Task[Any]] = set()  # tasks of the dead, kept so that nobody collects them
+        self.own_client_ids = False  # a mutation: each replica dials under an id of its own
         self.relay = True  # whether the fence agent can have the relay drop a session
 
     @property

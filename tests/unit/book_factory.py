@@ -60,7 +60,7 @@ class Ledger:
 
     def session(self, number: int = 1, next_valid_id: int = 1) -> None:
         """A broker session opens."""
-        self.add(Kind.SESSION_OPENED, session=number, next_valid_id=next_valid_id)
+        self.add(Kind.SESSION_OPENED, session=number, next_valid_id=next_valid_id, accounts=[ACCOUNT])
 
     def accept(
         self, key: str = "k1", *, session: int | None = None, broker_id: int | None = None, **fields: Any

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pace import Pace
+from engine.pace import OVERTAKE, RESERVED, DoorPace, Pace
 
 rates = st.integers(1, 50).map(float)
 steps = st.lists(st.integers(0, 200).map(lambda ms: ms / 1000), min_size=1, max_size=300)
@@ -65,3 +65,53 @@ def test_clock_that_goes_back_gives_nothing_away() -> None:
     pace = Pace(1.0)
     assert pace.take(1000.0)
     assert not pace.take(999.0)
+
+
+# ---- the door's pace
+
+
+def written(pace: DoorPace, count: int, now: float) -> DoorPace:
+    """`count` messages were written at `now`."""
+    for _ in range(count):
+        pace.wrote(now)
+    return pace
+
+
+def test_orders_leave_room_for_requests_and_cancels_overtake() -> None:
+    pace = written(DoorPace(45.0), 45 - RESERVED, 1000.0)
+    assert (pace.order_may(1000.9, 0), pace.full(1000.9), pace.cancel_may(1000.9, 0)) == (False, False, True)
+    written(pace, RESERVED, 1000.5)
+    assert (pace.full(1000.9), pace.cancel_may(1000.9, 0), pace.cancel_may(1000.9, OVERTAKE)) == (True, True, False)
+    assert pace.order_may(1001.0, 0)
+
+
+def test_what_is_licensed_and_not_yet_written_counts() -> None:
+    pace = written(DoorPace(45.0), 20, 1000.0)
+    assert pace.order_may(1000.1, 19)
+    assert not pace.order_may(1000.1, 20)
+
+
+@given(st.integers(6, 60).map(float), st.lists(st.integers(0, 300).map(lambda ms: ms / 1000), max_size=200))
+def test_whoever_waits_as_told_never_writes_more_than_the_rate_in_any_second(rate: float, gaps: list[float]) -> None:
+    pace, now, times = DoorPace(rate), 1000.0, list[float]()
+    for gap in gaps:
+        now += gap
+        now += pace.wait(now)
+        if not pace.full(now):
+            pace.wrote(now)
+            times.append(now)
+    for start in times:
+        assert len([t for t in times if start <= t < start + 1.0 - 1e-9]) <= rate
+    assert len(times) >= 0.9 * len(gaps)  # the wait was long enough, but for what a float loses
+
+
+def test_wait_after_cancels_that_overtook_is_until_enough_of_them_are_old() -> None:
+    pace = written(written(DoorPace(45.0), 3, 1000.0), 45, 1000.4)
+    assert pace.wait(1000.5) == pytest.approx(0.9)
+
+
+def test_door_without_a_limit_is_never_full() -> None:
+    pace = written(DoorPace(0.0), 500, 1000.0)
+    assert (pace.used(1000.0), pace.full(1000.0), pace.wait(1000.0)) == (0, False, 0.0)
+    assert pace.order_may(1000.0, 500)
+    assert pace.cancel_may(1000.0, 500)

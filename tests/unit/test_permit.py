@@ -85,9 +85,7 @@ def test_every_reason_for_a_shut_gate_is_named() -> None:
     permit = leading()
     permit.shut |= {"link": "The link is down.", "pacing": "The gateway paces."}
     assert permit.gate_reasons(NOW) == ["The link is down.", "The gateway paces."]
-    refusal = permit.refuses_write(LICENCE, NOW) or ""
-    assert "link" in refusal
-    assert "pac" in refusal
+    assert permit.refuses_write(LICENCE, NOW) == "The link is down. The gateway paces."
     assert permit.refuses_intent(NOW) is None  # accepted, and QUEUED
 
 
