@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from engine.pace import DoorPace
+
 
 @dataclass(frozen=True, slots=True)
 class ContractFact:
@@ -162,6 +164,10 @@ class Unreachable:
     reason: str
 
 
+class Paced(Exception):
+    """The pace of the door is full: nothing of the order was written."""
+
+
 class RequestFailed(Exception):
     """A request to the broker did not complete: its result is unknown, never empty (G6)."""
 
@@ -188,7 +194,15 @@ class Outgoing:
 
 
 class Broker(Protocol):
-    """One door to one gateway. Facts go to the sink given at construction, on the event loop, in the order they came."""
+    """One door to one gateway. Facts go to the sink given at construction, on the event loop, in the order they came.
+
+    Every message that it writes counts in `pace`; requests wait for their turn there, within their deadline.
+    """
+
+    @property
+    def pace(self) -> DoorPace:
+        """The pace of all messages of this door."""
+        ...
 
     async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
         """Open the session under our clientId, within `deadline` seconds."""
@@ -199,11 +213,11 @@ class Broker(Protocol):
         ...
 
     def place(self, order: Outgoing) -> None:
-        """Write one new order. Raises ConnectionError when there is no session (nothing written)."""
+        """Write one new order. Raises ConnectionError without a session, Paced when the pace is full; nothing is written then."""
         ...
 
     def cancel(self, broker_order_id: int) -> None:
-        """Write one cancel. Raises ConnectionError when there is no session."""
+        """Write one cancel, whatever the pace says: cancels overtake. Raises ConnectionError when there is no session."""
         ...
 
     async def current_time(self, deadline: float) -> int:

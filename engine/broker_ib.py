@@ -11,8 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -20,20 +19,18 @@ from ib_async.client import Client
 from ib_async.contract import Contract
 from ib_async.objects import ExecutionFilter
 from ib_async.order import Order as IbOrder
-from ib_async.util import UNSET_DOUBLE
 
-from engine import codes
+from engine import codes, ib_facts
 from engine.broker import (
     Admitted,
     BrokerError,
-    CommissionFact,
-    ContractFact,
     DecoderLoss,
     ExecutionFact,
     InUse,
     OpenOrder,
     OrderStatus,
     Outgoing,
+    Paced,
     PositionFact,
     RequestFailed,
     SessionClosed,
@@ -41,12 +38,11 @@ from engine.broker import (
     Throttled,
     Unreachable,
 )
+from engine.clock import Clock, boottime
+from engine.pace import OVERTAKE, DoorPace
 
 FIRST_REQUEST_ID = 1 << 30
 """Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
-
-_EXECUTION_TIME = 15  # index of the time in execDetails at server versions 157..178
-_SIDES = {"BOT": "BUY", "SLD": "SELL", "BUY": "BUY", "SELL": "SELL", "SSHORT": "SELL"}
 
 T = TypeVar("T")
 
@@ -80,7 +76,7 @@ class _Session:
         self.client.throttleStart += lambda: self.tell(Throttled(True))
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
         decode = self.client.decoder.handlers[11]
-        self.client.decoder.handlers[11] = lambda fields: decode(_with_zone(fields))
+        self.client.decoder.handlers[11] = lambda fields: decode(ib_facts.with_zone(fields))
         self.next_valid_id = 0
         self.accounts: tuple[str, ...] = ()
         self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -118,7 +114,7 @@ class _Session:
         self.tell(BrokerError(request_id, code, message))
 
     def openOrder(self, _order_id: int, contract: Any, order: Any, state: Any) -> None:
-        fact = _open_order(contract, order, state, completed=False)
+        fact = ib_facts.open_order(contract, order, state, completed=False)
         self._collect("open_orders", fact)
         self.tell(fact)
 
@@ -126,7 +122,7 @@ class _Session:
         self._end("open_orders")
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
-        self._collect("completed_orders", _open_order(contract, order, state, completed=True))
+        self._collect("completed_orders", ib_facts.open_order(contract, order, state, completed=True))
 
     def completedOrdersEnd(self) -> None:
         self._end("completed_orders")
@@ -144,10 +140,12 @@ class _Session:
         client_id: int,
         *_rest: Any,
     ) -> None:
-        self.tell(OrderStatus(order_id, perm_id, client_id, status, _number(filled), _number(remaining)))
+        self.tell(
+            OrderStatus(order_id, perm_id, client_id, status, ib_facts.number(filled), ib_facts.number(remaining))
+        )
 
     def execDetails(self, request_id: int, contract: Any, execution: Any) -> None:
-        fact = _execution(contract, execution)
+        fact = ib_facts.execution(contract, execution)
         if request_id >= FIRST_REQUEST_ID:
             self._collect("executions", fact)
         else:
@@ -157,11 +155,12 @@ class _Session:
         self._end("executions")
 
     def commissionReport(self, report: Any) -> None:
-        pnl = None if report.realizedPNL in (0.0, UNSET_DOUBLE) else _number(report.realizedPNL)
-        self.tell(CommissionFact(report.execId, _number(report.commission), report.currency, pnl))
+        self.tell(ib_facts.commission(report))
 
     def position(self, account: str, contract: Any, quantity: float, average_cost: float) -> None:
-        fact = PositionFact(account, contract.conId, contract.symbol, _number(quantity), _number(average_cost))
+        fact = PositionFact(
+            account, contract.conId, contract.symbol, ib_facts.number(quantity), ib_facts.number(average_cost)
+        )
         self._collect("positions", fact)
         self.tell(fact)
 
@@ -185,10 +184,20 @@ class IbBroker:
     """`engine.broker.Broker` over ib_async. One session at a time; facts go to `sink` on the event loop."""
 
     def __init__(
-        self, host: str, port: int, client_id: int, sink: Sink, *, time_zone: str = "UTC", throttle: int = 45
+        self,
+        host: str,
+        port: int,
+        client_id: int,
+        sink: Sink,
+        *,
+        time_zone: str = "UTC",
+        rate: float = 45.0,
+        clock: Clock = boottime,
     ) -> None:
+        """`rate`: messages in any second, 0 = no limit; orders get RESERVED fewer, cancels OVERTAKE more."""
         self.host, self.port, self.client_id = host, port, client_id
-        self._sink, self._time_zone, self._throttle = sink, time_zone, throttle
+        self._sink, self._time_zone, self._clock = sink, time_zone, clock
+        self._pace = DoorPace(rate)
         self._session: _Session | None = None
         self._one_request = asyncio.Lock()
         self._request_id = FIRST_REQUEST_ID
@@ -198,7 +207,9 @@ class IbBroker:
         """See `Broker.connect`. 326 is told at once: ib_async itself would wait for its whole timeout."""
         self.abort()
         session = self._session = _Session(self._sink, self._time_zone)
-        session.client.MaxRequests = self._throttle
+        # ib_async queues what is above its limit and loses it with the socket: our own pace keeps below, this is the net
+        session.client.MaxRequests = int(self._pace.rate) + OVERTAKE if self._pace.rate else 0
+        self._pace.wrote(self._clock())  # startApi
         dial = asyncio.ensure_future(session.client.connectAsync(self.host, self.port, self.client_id, deadline))
         try:
             await asyncio.wait({dial, session.in_use}, return_when=asyncio.FIRST_COMPLETED)
@@ -233,6 +244,11 @@ class IbBroker:
         transport = self._session.client.conn.transport if self._session is not None else None
         return transport.get_write_buffer_size() if transport is not None else 0
 
+    @property
+    def pace(self) -> DoorPace:
+        """See `Broker.pace`."""
+        return self._pace
+
     def _ready(self) -> Any:
         if self._session is None or not self._session.client.isReady():
             raise ConnectionError("there is no broker session")
@@ -240,12 +256,16 @@ class IbBroker:
 
     def place(self, order: Outgoing) -> None:
         """See `Broker.place`."""
-        client = self._ready()
+        client, now = self._ready(), self._clock()
+        if self._pace.full(now):
+            raise Paced(f"{self._pace.used(now)} messages were written in the last second")
         client.placeOrder(order.broker_order_id, _contract(order), _order(order))
+        self._pace.wrote(now)
 
     def cancel(self, broker_order_id: int) -> None:
         """See `Broker.cancel`."""
         self._ready().cancelOrder(broker_order_id)
+        self._pace.wrote(self._clock())
 
     # ---- requests
 
@@ -272,23 +292,29 @@ class IbBroker:
         return await self._request("positions", deadline, lambda client, _: client.reqPositions())
 
     async def _request(self, what: str, deadline: float, send: Callable[[Any, int], None]) -> list[Any]:
-        async with self._one_request:
-            session = self._session
-            try:
-                client = self._ready()
-            except ConnectionError as error:
-                raise RequestFailed(str(error)) from error
-            assert session is not None
-            self._request_id += 1
-            collection = session.collecting[what] = _Collection(self._request_id)
-            try:
-                send(client, self._request_id)
-                await asyncio.wait_for(collection.ended, deadline)
-            except (TimeoutError, ConnectionError) as error:
-                raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
-            finally:
-                del session.collecting[what]
-            return collection.items
+        """One request at a time, when the pace has room for it; all within `deadline`."""
+        try:
+            async with asyncio.timeout(deadline), self._one_request:
+                while (wait := self._pace.wait(self._clock())) > 0.0:  # noqa: ASYNC110 - time itself is the condition
+                    await asyncio.sleep(wait)
+                return await self._collect(what, send)
+        except TimeoutError as error:
+            raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
+        except ConnectionError as error:
+            raise RequestFailed(f"{what}: {error}") from error
+
+    async def _collect(self, what: str, send: Callable[[Any, int], None]) -> list[Any]:
+        client, session = self._ready(), self._session
+        assert session is not None
+        self._request_id += 1
+        collection = session.collecting[what] = _Collection(self._request_id)
+        try:
+            send(client, self._request_id)
+            self._pace.wrote(self._clock())
+            await collection.ended
+        finally:
+            del session.collecting[what]
+        return collection.items
 
 
 class _DecoderWatch(logging.Handler):
@@ -310,46 +336,6 @@ def _harden(transport: Any) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
-
-
-def _with_zone(fields: list[str]) -> list[str]:
-    """IB's form `20231116-12:15:35` is UTC; ib_async would read it in the gateway's zone."""
-    if len(fields) > _EXECUTION_TIME and len(fields[_EXECUTION_TIME]) == 17 and fields[_EXECUTION_TIME][8] == "-":
-        fields = fields.copy()
-        fields[_EXECUTION_TIME] = fields[_EXECUTION_TIME].replace("-", " ") + " UTC"
-    return fields
-
-
-def _number(value: float | Decimal) -> Decimal:
-    number = value if isinstance(value, Decimal) else Decimal(repr(value))
-    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
-
-
-def _price(value: float | Decimal | None) -> Decimal | None:
-    return None if value is None or value in (UNSET_DOUBLE, 0, 0.0) else _number(value)
-
-
-def _contract_fact(contract: Any) -> ContractFact:
-    return ContractFact(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
-
-
-def _open_order(contract: Any, order: Any, state: Any, *, completed: bool) -> OpenOrder:
-    filled = None if order.filledQuantity == UNSET_DOUBLE else _number(order.filledQuantity)
-    status = state.completedStatus if completed and state.completedStatus else state.status
-    return OpenOrder(
-        order.permId, order.clientId, order.orderId, order.orderRef, order.account, _contract_fact(contract), order.action,
-        _number(order.totalQuantity), order.orderType, _price(order.lmtPrice), _price(order.auxPrice), order.tif, state.status,
-        filled, completed, status,
-    )  # fmt: skip
-
-
-def _execution(contract: Any, execution: Any) -> ExecutionFact:
-    at: datetime = execution.time
-    return ExecutionFact(
-        execution.execId, execution.permId, execution.clientId, execution.orderId, execution.orderRef, execution.acctNumber,
-        _contract_fact(contract), _SIDES.get(execution.side, execution.side), _number(execution.shares),
-        _number(execution.price), execution.exchange, at.astimezone(UTC),
-    )  # fmt: skip
 
 
 def _contract(order: Outgoing) -> Contract:

@@ -13,26 +13,30 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from loguru import logger
 
-from engine import failpoint, risk
+from engine import failpoint, intent, risk
 from engine.book import Book
-from engine.broker import Broker, Outgoing
-from engine.clock import Clock, boottime, iso, utcnow
-from engine.commit import Committer, Done, Outcome
+from engine.broker import Broker, Paced
+from engine.cancel import Cancels
+from engine.clock import Clock, boottime, utcnow
+from engine.commit import Committer, Outcome
 from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
 from engine.order import Order, State
 from engine.pace import Pace
 from engine.permit import Licence, Permit
 from engine.reference import Reference, cluster_tag, order_id
-from engine.request import OrderRequest, conflict, same_order
+from engine.request import OrderRequest, conflict
 
 COMMIT_DEADLINE = 2.0
 """Seconds a client waits for the commit's answer before it gets 504."""
+
+UNSENT = "cancelled before it was sent"
+_LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED})
+_CANCELS = frozenset({Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,13 @@ class Desk:
         self._committer: Committer | None = None
         self._next_broker_id = 1
         self._in_flight: dict[str, asyncio.Future[Order | Problem]] = {}  # by order id: accepted, not yet answered
-        self._licensing: set[str] = set()  # QUEUED orders whose licence is being committed
-        self._sent_at: dict[str, datetime] = {}  # orders written by this process and not yet acknowledged
+        self._licensing: set[str] = set()  # orders about which a decision of the desk's own is being committed
+        self._unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
+        self._sent_at: dict[str, datetime] = {}  # orders written by this process, until the ledger knows when
+        self.cancels = Cancels(book, permit, broker, clock)
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.first_write_at: float | None = None
+        book.observers.append(self._applied)
 
     # ---- a term
 
@@ -80,6 +87,13 @@ class Desk:
         """A term begins: intents have a log to go to."""
         self._committer = committer
         self.first_write_at = None
+        for waiting in [answer for answer in self._in_flight.values() if not answer.done()]:
+            waiting.set_result(unknown_outcome("The term ended; retry with the same key, it is safe."))
+        self._in_flight.clear()
+        self._licensing.clear()
+        self._unwritten.clear()
+        self._sent_at.clear()
+        self.cancels.begin()
 
     def end(self) -> None:
         """The term is over; what waits for an answer is told by the committer."""
@@ -93,7 +107,7 @@ class Desk:
     def session_lost(self) -> None:
         """What was written and not acknowledged is a dead session's business now: reconciliation judges it (R1)."""
         self.unacknowledged.clear()
-        self._sent_at.clear()
+        self.cancels.session_lost()
 
     async def proves_now(self) -> bool:
         """Whether a fenced commit that begins now succeeds: then no younger epoch existed when it began."""
@@ -143,7 +157,7 @@ class Desk:
         return request.account or accounts[0]
 
     def _same(self, known: Order, request: OrderRequest) -> Order:
-        if known.body is not None and not same_order(known.body, request):
+        if not intent.repeats(known, request):
             raise conflict(request.client_order_id)
         return known
 
@@ -159,31 +173,25 @@ class Desk:
         return answer
 
     def _accept(self, oid: str, request: OrderRequest, account: str, asker: Asker) -> Draft:
-        payload: dict[str, Any] = {
-            "client_order_id": request.client_order_id, "body": request.canonical(), "account": account,
-            "symbol": request.symbol, "side": request.side, "quantity": str(request.quantity),
-            "order_type": request.order_type, "limit_price": _text(request.limit_price),
-            "stop_price": _text(request.stop_price), "tif": request.tif, "sec_type": request.sec_type,
-            "exchange": request.exchange, "currency": request.currency, "valid_until": iso(request.valid_until),
-        }  # fmt: skip
-        if request.outside_rth:
-            payload["extra"] = {"outside_rth": "1"}
+        payload = intent.accepted(request, account)
         if self._may_license(request.symbol):
-            payload |= self._licence()
+            payload |= self._licence(oid)
         return Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
 
     def _submit(
         self, committer: Committer, drafts: Sequence[Draft], answer: asyncio.Future[Order | Problem], oid: str
     ) -> None:
         def done(outcome: Outcome, events: Sequence[Event], why: str) -> None:
-            self._in_flight.pop(oid, None)
+            if self._in_flight.get(oid) is answer:
+                del self._in_flight[oid]
             if outcome is Outcome.COMMITTED:
-                self._write_licensed(events)
+                self.carry_out(events)
                 result: Order | Problem = self.book.orders[oid]
             elif outcome is Outcome.REFUSED:
                 result = unavailable("not-written", f"Nothing was written: {why}.")
             else:
                 result = unknown_outcome(f"The commit's answer was lost: {why}; retry with the same key, it is safe.")
+            self._unwritten.discard(oid)
             if not answer.done():
                 answer.set_result(result)
 
@@ -194,11 +202,15 @@ class Desk:
     def _may_license(self, symbol: str) -> bool:
         """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message."""
         now = self._clock()
+        return self.permit.gate_open(now) and not self._queued() and self._room(now) and self._take_pace(symbol, now)
+
+    def _room(self, now: float) -> bool:
+        """Whether the door and the broker's answers leave room for one more order."""
+        coming = len(self._unwritten)
         return (
-            self.permit.gate_open(now)
-            and not self._queued()
-            and len(self.unacknowledged) < self.settings.max_unacknowledged
-            and self._take_pace(symbol, now)
+            len(self.unacknowledged) + coming < self.settings.max_unacknowledged
+            and self._pace.wait(now) <= 0.0
+            and self._broker.pace.order_may(now, coming)
         )
 
     def _take_pace(self, symbol: str, now: float) -> bool:
@@ -211,35 +223,37 @@ class Desk:
     def _queued(self) -> bool:
         return bool(self._licensing or self.book.queued)
 
-    def _licence(self) -> dict[str, int]:
+    def _licence(self, oid: str) -> dict[str, int]:
         broker_id = max(self._next_broker_id, self.book.order_id_floor)
         self._next_broker_id = broker_id + 1
         assert self.permit.session is not None
+        self._unwritten.add(oid)
         return {"session": self.permit.session, "broker_order_id": broker_id}
 
-    def _write_licensed(self, events: Sequence[Event]) -> None:
+    def carry_out(self, events: Sequence[Event]) -> None:
         """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes."""
         for event in events:
             if event.order_id is None or event.payload.get("session") is None:
                 continue
             order = self.book.orders[event.order_id]
-            if event.kind in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED) and order.state is State.SENDING:
+            if event.kind in _LICENCES and order.state is State.SENDING:
                 self._write(order)
-            elif event.kind == Kind.CANCEL_REQUESTED and not order.final:
-                self._write_cancel(order, event.payload)
+            elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
+                self.cancels.write(event)
 
     def _write(self, order: Order) -> None:
         assert order.licence_epoch is not None
         assert order.session is not None
         assert order.broker_order_id is not None
         licence = Licence(order.licence_epoch, order.session, order.broker_order_id)
-        outgoing = _outgoing(order, str(Reference(self.tag, order.epoch, order.id)))
+        outgoing = intent.outgoing(order, str(Reference(self.tag, order.epoch, order.id)))
         failpoint.hit("submit.before_write")
         try:
             if (why := self.permit.refuses_write(licence, self._clock())) is None:  # R2: the check and the write,
                 self._broker.place(outgoing)  # with no await between them
-        except ConnectionError as error:
+        except (ConnectionError, Paced) as error:
             why = str(error) or "there is no broker session"
+        self._unwritten.discard(order.id)
         if why is not None:
             self._take_back(order, why)
             return
@@ -250,132 +264,97 @@ class Desk:
         failpoint.hit("submit.after_write")
 
     def _take_back(self, order: Order, why: str) -> None:
-        """R4: this process knows that it wrote nothing under the licence, so the order may have a new one."""
+        """R4: this process knows that it wrote nothing under the licence, so the order may have a new one; nothing overtakes it."""
         logger.warning("order {} was not written: {}; its licence is taken back", order.id, why)
         if self._committer is not None:
-            draft = Draft(
-                Kind.ORDER_UNLICENSED, {"reason": why}, utcnow(), order.id, order.subject, order.correlation_id
-            )
-            self._committer.submit([draft], _nothing)
+            self._follow_up(self._committer, Kind.ORDER_UNLICENSED, {"reason": why}, order)
 
     def sent_at(self, oid: str) -> datetime | None:
-        """When this process wrote the order, if it did so on the present session."""
+        """When this process wrote the order, None when it did not or the ledger knows it already."""
         return self._sent_at.get(oid)
 
     def acknowledged(self, oid: str) -> None:
-        """The broker showed the order."""
+        """The broker answered: it showed the order, or refused it."""
         self.unacknowledged.pop(oid, None)
-        self._sent_at.pop(oid, None)
+
+    def shown(self, oid: str, broker_order_id: int, perm_id: int) -> None:
+        """The present session showed the order live under this pair of ids of ours: it may be cancelled by it (R7)."""
+        self.acknowledged(oid)
+        if broker_order_id and perm_id:
+            self.cancels.shown(oid, broker_order_id, perm_id)
+
+    def _applied(self, event: Event) -> None:
+        """Forget what the ledger knows by now."""
+        order = self.book.orders.get(event.order_id or "")
+        if order is None:
+            return
+        if order.final:
+            self.cancels.ended(order.id)
+        if order.final or order.sent_at is not None:
+            self._sent_at.pop(order.id, None)
 
     # ---- cancels
 
     async def cancel(self, oid: str, asker: Asker) -> Order:
-        """Ask for a cancel; durable when this returns. Raises Problem 404, 409 (final), 503, 504."""
+        """Ask for a cancel; durable when this returns. Raises Problem 404, 409 (final, or not ours), 503, 504.
+
+        An order that this session has not shown live yet is cancelled as soon as it does.
+        """
         order = self.book.orders.get(oid)
         if order is None:
             raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
+        if order.external:
+            detail = f"Order {oid} was placed by somebody else; only the session that placed it can cancel it."
+            raise Problem(409, "order-external", "The order is not ours", detail)
         if order.final:
             raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
         if self._committer is None or self.permit.epoch is None or not self.permit.proven(self._clock()):
             raise unavailable("not-leader", "This replica cannot write now.")
         if order.state is State.QUEUED and oid not in self._licensing:
-            draft = Draft(Kind.ORDER_CANCELLED, {"reason": "cancelled before it was sent"}, utcnow(), oid, asker.subject,
-                          asker.correlation_id)  # fmt: skip
+            kind, payload = Kind.ORDER_CANCELLED, {"reason": UNSENT}
+        elif (payload := self.cancels.licence(order)) or not order.cancel_requested:
+            kind = Kind.CANCEL_REQUESTED
         else:
-            payload = self._cancel_licence(order)
-            draft = Draft(Kind.CANCEL_REQUESTED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
+            return order  # asked for already, and licensed as soon as it can be
         answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
+        draft = Draft(kind, payload, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], answer, oid)
         return await self._answer(answer)
 
-    def _cancel_licence(self, order: Order) -> dict[str, Any]:
-        """R7: a cancel uses the pair that this session showed live; hold and halt never stop it (R29)."""
-        if self.permit.session is None or order.broker_order_id is None or order.state is not State.WORKING:
-            return {}
-        return {"session": self.permit.session, "broker_order_id": order.broker_order_id, "perm_id": order.perm_id}
-
-    def _write_cancel(self, order: Order, payload: dict[str, Any]) -> None:
-        if payload["session"] != self.permit.session or self.permit.epoch is None:
-            return  # the session died first: a cancel is never re-sent by recovery (R7)
-        try:
-            self._broker.cancel(payload["broker_order_id"])
-        except ConnectionError:
-            logger.warning("the cancel of order {} was not written: the session is gone", order.id)
-
     def cancels_to_write(self) -> None:
-        """Licence the cancels that were asked for before the order was live on this session."""
-        if self._committer is None or self.permit.session is None:
-            return
-        for order in [self.book.orders[oid] for oid in self.book.cancels_wanted if oid not in self._licensing]:
-            if order.state is State.WORKING:
-                self._licensing.add(order.id)
-                self._committer.submit(
-                    [Draft(Kind.CANCEL_REQUESTED, self._cancel_licence(order), utcnow(), order.id, order.subject,
-                           order.correlation_id)], self._licensed(order.id)
-                )  # fmt: skip
+        """License the cancels that were asked for before they could be written. Call it often."""
+        self.cancels.tick(self._committer)
 
     # ---- the queue behind the gate
 
     def work_queue(self) -> None:
         """License what waits, in accept order, as far as gate and pace allow; end what is too old (R8). Call it often."""
         committer, now = self._committer, self._clock()
-        if committer is None or not self.permit.proven(now):
+        if committer is None or not self.permit.proven(now) or not self.book.queued:
             return
-        drafts: list[Draft] = []
+        opened, at = self.permit.gate_open(now), self._database_now()
         for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
-            if (why := self._too_old(order)) is not None:
-                drafts.append(self._follow_up(Kind.ORDER_EXPIRED, {"reason": why}, order))
-            elif not self.permit.gate_open(now) or self.book.holding(*order.contract_key) is not None:
-                continue
-            elif (
-                len(self.unacknowledged) + len(drafts) >= self.settings.max_unacknowledged or self._pace.wait(now) > 0.0
-            ):
-                break
-            elif self._take_pace(order.symbol, now):
-                drafts.append(self._follow_up(Kind.ORDER_LICENSED, self._licence(), order))
-        for draft in drafts:
-            assert draft.order_id is not None
-            self._licensing.add(draft.order_id)
-            committer.submit([draft], self._licensed(draft.order_id))
+            if order.cancel_requested:  # while it was being licensed, and then it was not written
+                self._follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)
+            elif (why := intent.too_old(order, at, self.settings.max_intent_age)) is not None:
+                self._follow_up(committer, Kind.ORDER_EXPIRED, {"reason": why}, order)
+            elif opened and self.book.holding(*order.contract_key) is None:
+                opened = self._room(now)
+                if opened and self._take_pace(order.symbol, now):
+                    self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)
 
-    def _licensed(self, oid: str) -> Done:
+    def _follow_up(self, committer: Committer, kind: Kind, payload: dict[str, Any], order: Order) -> None:
+        """Commit what the desk decided about an order; until that is known, the order is nobody else's to decide about."""
+
         def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
-            self._licensing.discard(oid)
+            self._licensing.discard(order.id)
             if outcome is Outcome.COMMITTED:
-                self._write_licensed(events)
+                self.carry_out(events)
+            self._unwritten.discard(order.id)
 
-        return done
-
-    def _follow_up(self, kind: Kind, payload: dict[str, Any], order: Order) -> Draft:
-        return Draft(kind, payload, utcnow(), order.id, order.subject, order.correlation_id)
+        self._licensing.add(order.id)
+        committer.submit([intent.follow_up(kind, payload, order, utcnow())], done)
 
     def _database_now(self) -> datetime:
         offset = self._committer.database_offset if self._committer is not None else None
         return utcnow() + timedelta(seconds=offset or 0.0)
-
-    def _too_old(self, order: Order) -> str | None:
-        """R8: age is measured against the database's clock."""
-        now = self._database_now()
-        if order.valid_until is not None and now > order.valid_until:
-            return "valid_until passed before it could be sent"
-        ages = self.settings.max_intent_age
-        limit = ages.get(order.order_type, ages.get("", 60.0))
-        if (age := (now - order.created_at).total_seconds()) > limit:
-            return f"it waited {age:.1f} s for the gate; max_intent_age for {order.order_type} is {limit:g} s"
-        return None
-
-
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _nothing(outcome: Outcome, events: Sequence[Event], why: str) -> None:
-    """Nobody waits for this group: if it was not written, reconciliation finds the order as it stands."""
-
-
-def _outgoing(order: Order, reference: str) -> Outgoing:
-    assert order.broker_order_id is not None
-    return Outgoing(
-        order.broker_order_id, reference, order.account, order.symbol, order.sec_type, order.exchange, order.currency, order.con_id,
-        order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, order.tif, order.extra,
-    )  # fmt: skip

@@ -65,7 +65,8 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     logger.remove()
     form = _json_line if settings.log_json else _text_line
     common: dict[str, Any] = {"format": form, "colorize": False, "backtrace": False, "diagnose": False}
-    logger.add(stream or sys.stderr, level=settings.log_level, **common)
+    on_stderr = settings.log_stderr if settings.log_file else None
+    logger.add(stream or sys.stderr, level=on_stderr or settings.log_level, **common)
     if settings.log_file:
         _add_files(settings, settings.log_file, common)
     _route_standard_logging(settings.log_level)
@@ -223,10 +224,9 @@ class _ToLoguru(logging.Handler):
 
 
 def _route_standard_logging(level: str) -> None:
-    """Libraries speak from INFO on, and below only with TRACE: at DEBUG, ib_async alone would drown our own lines."""
-    least = logger.level(level).no
-    logging.basicConfig(
-        handlers=[_ToLoguru()], level=least if level == "TRACE" else max(least, logging.INFO), force=True
-    )
+    """Libraries speak from WARNING on, for who debugs from INFO on, all they have to say with TRACE: ib_async alone would drown
+    our own lines."""
+    least = {"TRACE": logger.level(level).no, "DEBUG": logging.INFO}.get(level, logging.WARNING)
+    logging.basicConfig(handlers=[_ToLoguru()], level=max(least, logger.level(level).no), force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.captureWarnings(True)

@@ -201,6 +201,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         settings.heartbeat_every,
         settings.suspect_after,
         proof_max_age=settings.proof_max_age,
+        gateway=(settings.tws_host, settings.tws_port),
     )
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)

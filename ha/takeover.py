@@ -80,6 +80,9 @@ class Takeover:
         self._epoch_before = 0
         self._grant: Grant | None = None
         self._remembered = Memory()
+        self.gateway_away: float | None = (
+            None  # since when this replica's dials find no gateway (CLOCK_BOOTTIME seconds)
+        )
         self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
 
     # ---- campaign
@@ -255,22 +258,21 @@ class Takeover:
             started = self._clock()
             answer = await self._broker.connect(self._rules.request_timeout)
             if isinstance(answer, Admitted) and await self._alive():
-                self.phases.admitted = self._clock()
+                self.phases.admitted, self.gateway_away = self._clock(), None
                 failpoint.hit("takeover.admitted")
                 return await self._opened(committer, answer)
             if isinstance(answer, InUse):
                 await self._prove(committer)  # and before every use of the agent
                 await self._agent.drop_old_session()
                 self.phases.fence += self._clock() - started
-                if (
-                    self._clock() - began > self._rules.fence_deadline
-                ):  # R16: somebody else's session, or a gateway that keeps it
+                if self._clock() - began > self._rules.fence_deadline:
+                    # R16: somebody else's session, or a gateway that keeps it
                     self.must_hold = f"the gateway still has another session under our clientId: {answer.message}"
                     return On.MUST_HOLD
                 continue
-            logger.warning(
-                "no broker session: {}", getattr(answer, "reason", "admitted, but no answer to a round trip")
-            )
+            why = getattr(answer, "reason", "admitted, but no answer to a round trip")
+            logger.warning("no broker session: {}", why)
+            self.gateway_away = self.gateway_away or started
             self._broker.abort()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)

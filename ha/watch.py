@@ -10,6 +10,7 @@ from loguru import logger
 from engine.clock import Clock, boottime
 from ha.link import Link
 from ha.node import Node
+from ha.outage import Outage
 from ha.role import HAS_EPOCH, State
 from ha.shared_state import give_back_suspicion
 from ha.suspicion import Silence
@@ -28,8 +29,10 @@ class Watch:
         suspect_after: float,
         *,
         proof_max_age: float = 1.0,
+        gateway: tuple[str, int] = ("127.0.0.1", 4002),
         clock: Clock = boottime,
     ) -> None:
+        self.outage = Outage(*gateway, clock)
         self._node, self._proof_max_age, self._clock = node, proof_max_age, clock
         self.silence = Silence(suspect_after)
         self.link = Link(node.me.name, node.me.instance, secret, heartbeat_every, self._words, self._hear, clock)
@@ -57,6 +60,7 @@ class Watch:
             "state": node.state.value, "epoch": node.permit.epoch or node.tail.epoch, "seq": node.book.seq,
             "digest": f"{node.book.digest:016x}", "fit": node.state is State.STANDBY and node.unfit() is None,
             "why": node.unfit() if node.state is State.STANDBY else None, "version": node.me.version,
+            "gateway_away": node.takeover.gateway_away is not None, "gateway_answers": self.outage.word(),
             "leads": node.state in HAS_EPOCH and node.permit.proven(now), "sees_proof": self._sees_proof(now),
         }  # fmt: skip
 
@@ -69,8 +73,11 @@ class Watch:
         instance, name = str(words.get("instance")), str(words.get("name"))
         if words.get("state") in HAS_EPOCH:
             self.silence.heartbeat(instance, self._clock())
+        if words.get("gateway_away") is True and self._node.state is State.STANDBY:
+            self.outage.probe_soon()
         if isinstance(reason := words.get("hand_over"), str) and words.get("to") == self._node.me.instance:
             self._node.handed_over(reason)
+            self.outage.spent = words.get("outage") is True
         if self._node.state in HAS_EPOCH and (name, instance) not in self._greeted:
             self._greeted.add((name, instance))
             self._giving_back = asyncio.create_task(give_back_suspicion(self._node.lease, name, instance))
@@ -105,6 +112,7 @@ class Watch:
     def _look_as_leader(self, now: float) -> None:
         """R12: a leader that cannot prove its epoch hands over once the standby says that it reads the database."""
         node, heard = self._node, self.link.heard
+        self._look_at_gateway(now)
         age = node.permit.proof_age(now)
         if age <= self._proof_max_age or not heard.fresh(now) or node.paused:
             return
@@ -112,3 +120,24 @@ class Watch:
             node.hand_over(
                 f"the epoch was not proven for {age:.1f} s here, and the other replica reads the database", 5.0
             )
+
+    def _look_at_gateway(self, now: float) -> None:
+        """R17: hand over for the gateway's sake, once per outage, and never for its own restart."""
+        node, heard, away = self._node, self.link.heard, self._node.takeover.gateway_away
+        if node.state is State.LEADING:
+            self.outage.spent = False
+        if away is None or node.state is not State.CONNECTING or node.paused or node.tender.near_restart() is not None:
+            return
+        self.outage.probe_soon()
+        fit = heard.fresh(now) and heard.words.get("fit") is True
+        if fit and self.outage.buys_hand_over(away, heard.words.get("gateway_answers")):
+            self.outage.spent = True
+            reason = "the gateway cannot be reached from here, the other replica can reach it"
+            self._handing_over = asyncio.create_task(self._hand_over(reason, heard.words))
+
+    async def _hand_over(self, reason: str, words: dict[str, Any]) -> None:
+        me = self._node.me
+        await self.link.tell(
+            {"name": me.name, "instance": me.instance, "hand_over": reason, "to": words.get("instance"), "outage": True}
+        )
+        self._node.hand_over(reason, 5.0)

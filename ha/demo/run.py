@@ -136,7 +136,12 @@ async def _carry_out(plan: Plan, console: Console) -> report.Report:
     scene = Scene(names=("a", "b"))
     env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_THE_DEMO} | _SETTINGS
     pair = LocalPair(
-        plan.directory, ports=plan.ports, restart=True, env=env, on_event=lambda event: _tell(scene, event)
+        plan.directory,
+        ports=plan.ports,
+        restart=True,
+        watchdog=True,
+        env=env,
+        on_event=lambda event: _tell(scene, event),
     )
     async with _beside(View(scene, console, datetime.now(UTC)).run()):
         scene.tell(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Coroutine
+from dataclasses import replace
 
 from ha.local import etcd
 from ha.local.parts import Layout, Part, common_env, gateway_spec, release_spec, replica_spec
@@ -11,6 +13,7 @@ from ha.local.postgres import Server
 from ha.local.probe import answers
 from ha.local.process import Child, Spec
 from ha.local.releaser import Releaser
+from ha.local.watchdog import Watchdog
 
 # A replica hands over and closes its session first; PostgreSQL's SIGINT is its fast shutdown, SIGQUIT its immediate one.
 _REPLICA_STOP = ((signal.SIGTERM, 5.0),)
@@ -77,12 +80,23 @@ def release_part(layout: Layout, releaser: Releaser) -> Part:
     return part
 
 
-def replica_part(layout: Layout, name: str, releaser: Releaser) -> Part:
-    """One replica, ready when its event loop answers; its role is not asked here."""
+def replica_part(layout: Layout, name: str, releaser: Releaser, watchdog: Watchdog | None = None) -> Part:
+    """One replica, ready when its event loop answers; its role is not asked here. With `watchdog` it must give signs."""
 
     async def ready(_: Child) -> bool:
         return await answers(getattr(layout.ports, name), "/livez")
 
-    part = Part(name, lambda: replica_spec(layout, name), ready, _REPLICA_STOP)
-    part.on_end = lambda: releaser.settled(releaser.ask(layout.run_dir(name)))  # asked now, awaited later
+    def spec() -> Spec:
+        plain = replica_spec(layout, name)
+        return plain if watchdog is None else replace(plain, env={**plain.env, **watchdog.open(plain.env)})
+
+    def ended() -> Coroutine[None, None, None]:
+        asked = releaser.ask(layout.run_dir(name))  # asked now, awaited later
+        if watchdog is not None:
+            watchdog.close()
+        return releaser.settled(asked)
+
+    part = Part(name, spec, ready, _REPLICA_STOP)
+    part.on_start = None if watchdog is None else watchdog.attach
+    part.on_end = ended
     return part

@@ -29,7 +29,7 @@ def up(directory: Path, *, json: bool, port_base: int | None, restart: bool, com
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    pair = LocalPair(directory, ports=ports, restart=restart, commands=commands)
+    pair = LocalPair(directory, ports=ports, restart=restart, watchdog=True, commands=commands)
     return asyncio.run(_Session(pair, json=json).run())
 
 

@@ -22,12 +22,13 @@ from ha.local import build, etcd, opening, postgres, secret
 from ha.local.database import DatabaseRefused
 from ha.local.guard import DirectoryInUse, Guard, Lock
 from ha.local.guardian import kill_leftovers
-from ha.local.parts import REPLICAS, Commands, Layout
+from ha.local.parts import REPLICAS, Commands, Layout, Part
 from ha.local.ports import Ports
 from ha.local.probe import PartFailed
 from ha.local.process import Child, become_subreaper, reap_orphans
 from ha.local.releaser import Releaser
 from ha.local.supervise import Event, Supervisor
+from ha.local.watchdog import Watchdog
 
 _OTHERS = ("etcd", "postgres", "gateway", "release")
 _CANNOT = (
@@ -61,8 +62,9 @@ class LocalPair:
 
     `on_event` hears, in the loop's own turn, what happens to a part. `restart` = whether a replica that dies is started
     again; the other parts always are (`supervisor.restart` holds the names and may be changed). `part_env` adds settings
-    for one part by its name (`a`, `b`, `gateway`, `etcd`) and is read at every start of that part. Start the pair in a
-    thread that stays until `stop`; its process becomes a subreaper.
+    for one part by its name (`a`, `b`, `gateway`, `etcd`) and is read at every start of that part. `watchdog` = whether a
+    replica that gives no sign of life for the setting WATCHDOG is killed, as systemd does; who freezes replicas on purpose
+    leaves it off. Start the pair in a thread that stays until `stop`; its process becomes a subreaper.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LocalPair:
         *,
         ports: Ports | None = None,
         restart: bool = True,
+        watchdog: bool = False,
         env: Mapping[str, str] | None = None,
         part_env: dict[str, dict[str, str]] | None = None,
         on_event: Callable[[Event], None] = lambda _: None,
@@ -84,6 +87,7 @@ class LocalPair:
         self.first_leader = ""  # who led when the pair became ready
         self.env = dict(os.environ if env is None else env)
         self.on_event = on_event
+        self._watchdog = watchdog
         self._commands = commands or Commands()
         self._ready_within = ready_within
         self._layout: Layout | None = None  # once the database is chosen
@@ -197,12 +201,21 @@ class LocalPair:
             up(build.gateway_part(layout)),
             up(build.release_part(layout, self._releaser)),
         )
-        await opening.together(*(up(build.replica_part(layout, name, self._releaser)) for name in REPLICAS))
+        await opening.together(*(up(self._replica(layout, name)) for name in REPLICAS))
         self.first_leader = await opening.roles(
             layout, [child for child in self.supervisor.children() if child.name in REPLICAS]
         )
         self._ready = True
         self._write()
+
+    def _replica(self, layout: Layout, name: str) -> Part:
+        watched = Watchdog(layout.run_dir(name), self._silent) if self._watchdog else None
+        return build.replica_part(layout, name, self._releaser, watched)
+
+    def _silent(self, child: Child, seconds: float) -> None:
+        """A replica that hangs keeps its broker session: killed, it is released and started anew like any that died (R12)."""
+        self._event(Event("failed", child.name, child.pid, f"watchdog: no sign of life for {seconds:.2f} s, killed"))
+        child.send(signal.SIGKILL)
 
     async def _etcd(self, layout: Layout) -> None:
         binary = await asyncio.to_thread(etcd.find)

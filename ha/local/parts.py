@@ -21,7 +21,8 @@ Stop = tuple[signal.Signals, float]
 # take the pair to somebody's real gateway, database or etcd, or make the two replicas fight for one port.
 _REPLACED = re.compile(
     r"(TWS_HOST|TWS_PORT|TWS_GATEWAY_ID|TRADING_MODE|(MIGRATE_)?DATABASE_URL|POSTGRES_URL|ETCD_\w+|FENCE_\w+"
-    r"|REPLICA_NAME|RUN_DIR|LOG_FILE|HTTP_HOST|HTTP_PORT|ADVERTISE_URL|METRICS_PORT|HEALTHCHECK_PORT)(_FILE)?"
+    r"|REPLICA_NAME|RUN_DIR|LOG_FILE|HTTP_HOST|HTTP_PORT|ADVERTISE_URL|METRICS_PORT|HEALTHCHECK_PORT"
+    r"|NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID)(_FILE)?"  # the last three are of whoever supervises this launcher
 )
 _FOR_ONE = re.compile(r"([A-Z][A-Z0-9_]*)_([ab])")
 CLUSTER = "local"
@@ -120,8 +121,10 @@ def replica_env(layout: Layout, name: str) -> dict[str, str]:
         "TRADING_MODE": "paper",
         "RUN_DIR": str(layout.run_dir(name)),
         "LOG_FILE": str(directory / "log" / f"{name}.log"),
+        "ONE_MACHINE": "true",
     }
-    offered = {"CLUSTER_NAME": CLUSTER, "TWS_CLIENT_ID": "17", "LOG_LEVEL": "INFO"}
+    # stderr goes to NAME.out, beside the whole log: what a replica that cannot start says last is shown from there
+    offered = {"CLUSTER_NAME": CLUSTER, "TWS_CLIENT_ID": "17", "LOG_LEVEL": "INFO", "LOG_STDERR": "WARNING"}
     own = {**for_one(layout.env, name), **layout.part_env.get(name, {})}
     return {**offered, **common_env(layout.env), **decided, **own}
 

@@ -17,6 +17,7 @@ from engine.broker import (
     Sink,
     Unreachable,
 )
+from engine.pace import DoorPace
 from tests.simulation.gateway import Session
 from tests.simulation.world import Way, World
 
@@ -140,6 +141,7 @@ class SimBroker:
         self.socket: _Socket | None = None
         self._ready = False
         self._one_request = asyncio.Lock()
+        self.pace = DoorPace(0.0)
 
     @property
     def session(self) -> Session | None:

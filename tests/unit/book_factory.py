@@ -24,6 +24,7 @@ from engine.broker import (
 from engine.commit import Done, Outcome
 from engine.events import Draft, Event, Kind, place
 from engine.order import Order
+from engine.pace import DoorPace
 from engine.reference import Reference, cluster_tag, order_id
 from engine.trial import Trial
 from reconcile.diff import compare
@@ -225,6 +226,7 @@ class ScriptedBroker:
 
     def __init__(self, *facts: OpenOrder | ExecutionFact | PositionFact) -> None:
         self.silent, self.failing, self.asked = set[str](), set[str](), list[str]()
+        self.pace = DoorPace()
         self.before: dict[str, Callable[[], None]] = {}  # what happens at the broker just before a part is asked for
         self.show(*facts)
 

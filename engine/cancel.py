@@ -1,0 +1,83 @@
+"""Cancels on their way out: licensed for the session that showed the order live, written once, never re-sent by recovery (R7).
+
+A cancel that cannot be licensed yet (no evidence on this session, the pace is full) waits in the book as wanted, and `tick`
+licenses it as soon as it can. Hold, halt and a shut gate never stop the cancel of a known live order (R29).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loguru import logger
+
+from engine.book import Book
+from engine.broker import Broker
+from engine.clock import Clock, utcnow
+from engine.commit import Committer, Outcome
+from engine.events import Event, Kind, Payload
+from engine.intent import follow_up
+from engine.order import Order, State
+from engine.permit import Permit
+
+
+class Cancels:
+    """The pairs (orderId, permId) that the present session showed live, and the cancels that use them."""
+
+    def __init__(self, book: Book, permit: Permit, broker: Broker, clock: Clock) -> None:
+        self._book, self._permit, self._broker, self._clock = book, permit, broker, clock
+        self._live: dict[str, tuple[int, int]] = {}  # order id -> (orderId, permId)
+        self._coming: set[str] = set()  # orders whose cancel is being licensed
+
+    def begin(self) -> None:
+        """A term begins."""
+        self._live.clear()
+        self._coming.clear()
+
+    def session_lost(self) -> None:
+        """What a dead session showed entitles to nothing."""
+        self._live.clear()
+
+    def shown(self, oid: str, broker_order_id: int, perm_id: int) -> None:
+        """The present session showed the order live under this pair."""
+        self._live[oid] = broker_order_id, perm_id
+
+    def ended(self, oid: str) -> None:
+        """The order has ended."""
+        self._live.pop(oid, None)
+
+    def licence(self, order: Order) -> Payload:
+        """The payload that licenses a cancel now, empty when it must wait."""
+        pair = self._live.get(order.id)
+        if self._permit.session is None or pair is None or order.state is not State.WORKING:
+            return {}
+        if order.external or not self._broker.pace.cancel_may(self._clock(), len(self._coming)):
+            return {}
+        return {"session": self._permit.session, "broker_order_id": pair[0], "perm_id": pair[1]}
+
+    def tick(self, committer: Committer | None) -> None:
+        """License what was asked for before it could be."""
+        if committer is None or self._permit.session is None:
+            return
+        for order in [self._book.orders[oid] for oid in self._book.cancels_wanted if oid not in self._coming]:
+            if licence := self.licence(order):
+                self._license(committer, order, licence)
+
+    def _license(self, committer: Committer, order: Order, licence: dict[str, Any]) -> None:
+        def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
+            self._coming.discard(order.id)
+            if outcome is Outcome.COMMITTED:
+                self.write(events[0])
+
+        self._coming.add(order.id)
+        committer.submit([follow_up(Kind.CANCEL_LICENSED, licence, order, utcnow())], done)
+
+    def write(self, event: Event) -> None:
+        """Write what this committed event licenses, unless its session or its epoch is over."""
+        payload, permit = event.payload, self._permit
+        if payload["session"] != permit.session or event.epoch != permit.epoch:
+            return
+        try:
+            self._broker.cancel(payload["broker_order_id"])
+        except ConnectionError:
+            logger.warning("the cancel of order {} was not written: the session is gone", event.order_id)

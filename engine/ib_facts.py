@@ -1,0 +1,64 @@
+"""From the objects of IB's API to our facts, field by field. Pure: it knows the objects' names, no client library."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from engine.broker import CommissionFact, ContractFact, ExecutionFact, OpenOrder
+
+UNSET = sys.float_info.max
+"""How IB writes "no value" in a floating point field."""
+
+_EXECUTION_TIME = 15  # index of the time in execDetails at server versions 157..178
+_SIDES = {"BOT": "BUY", "SLD": "SELL", "BUY": "BUY", "SELL": "SELL", "SSHORT": "SELL"}
+
+
+def with_zone(fields: list[str]) -> list[str]:
+    """The fields of an execDetails message; IB's form `20231116-12:15:35` is UTC, and would be read in the gateway's zone."""
+    if len(fields) > _EXECUTION_TIME and len(fields[_EXECUTION_TIME]) == 17 and fields[_EXECUTION_TIME][8] == "-":
+        fields = fields.copy()
+        fields[_EXECUTION_TIME] = fields[_EXECUTION_TIME].replace("-", " ") + " UTC"
+    return fields
+
+
+def number(value: float | Decimal) -> Decimal:
+    """A quantity or price, digit by digit, without a fraction of zeros."""
+    exact = value if isinstance(value, Decimal) else Decimal(repr(value))
+    return exact.quantize(Decimal(1)) if exact == exact.to_integral_value() else exact
+
+
+def _price(value: float | Decimal | None) -> Decimal | None:
+    return None if value is None or value in (UNSET, 0, 0.0) else number(value)
+
+
+def _contract(contract: Any) -> ContractFact:
+    return ContractFact(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
+
+
+def open_order(contract: Any, order: Any, state: Any, *, completed: bool) -> OpenOrder:
+    """openOrder or completedOrder."""
+    filled = None if order.filledQuantity == UNSET else number(order.filledQuantity)
+    status = state.completedStatus if completed and state.completedStatus else state.status
+    return OpenOrder(
+        order.permId, order.clientId, order.orderId, order.orderRef, order.account, _contract(contract), order.action,
+        number(order.totalQuantity), order.orderType, _price(order.lmtPrice), _price(order.auxPrice), order.tif, state.status,
+        filled, completed, status,
+    )  # fmt: skip
+
+
+def execution(contract: Any, what: Any) -> ExecutionFact:
+    """execDetails."""
+    at: datetime = what.time
+    return ExecutionFact(
+        what.execId, what.permId, what.clientId, what.orderId, what.orderRef, what.acctNumber, _contract(contract),
+        _SIDES.get(what.side, what.side), number(what.shares), number(what.price), what.exchange, at.astimezone(UTC),
+    )  # fmt: skip
+
+
+def commission(report: Any) -> CommissionFact:
+    """commissionReport. A profit of zero is what IB says when there is none to speak of."""
+    pnl = None if report.realizedPNL in (0.0, UNSET) else number(report.realizedPNL)
+    return CommissionFact(report.execId, number(report.commission), report.currency, pnl)

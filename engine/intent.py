@@ -1,0 +1,72 @@
+"""An intent as the log, the broker and a retry see it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from engine.broker import Outgoing
+from engine.clock import iso
+from engine.events import Draft, Kind
+from engine.order import Order
+from engine.request import OrderRequest, same_order
+
+
+def accepted(request: OrderRequest, account: str) -> dict[str, Any]:
+    """The payload of the order's acceptance, without a licence."""
+    payload: dict[str, Any] = {
+        "client_order_id": request.client_order_id, "body": request.canonical(), "account": account,
+        "symbol": request.symbol, "side": request.side, "quantity": str(request.quantity),
+        "order_type": request.order_type, "limit_price": _text(request.limit_price),
+        "stop_price": _text(request.stop_price), "tif": request.tif, "sec_type": request.sec_type,
+        "exchange": request.exchange, "currency": request.currency, "valid_until": iso(request.valid_until),
+    }  # fmt: skip
+    if request.outside_rth:
+        payload["extra"] = {"outside_rth": "1"}
+    return payload
+
+
+def follow_up(kind: Kind, payload: dict[str, Any], order: Order, at: datetime) -> Draft:
+    """An event about an order that the desk writes of itself, in the name of the order's own subject."""
+    return Draft(kind, payload, at, order.id, order.subject, order.correlation_id)
+
+
+def outgoing(order: Order, reference: str) -> Outgoing:
+    """What the broker needs of an order that has its licence."""
+    assert order.broker_order_id is not None
+    return Outgoing(
+        order.broker_order_id, reference, order.account, order.symbol, order.sec_type, order.exchange, order.currency, order.con_id,
+        order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, order.tif, order.extra,
+    )  # fmt: skip
+
+
+def repeats(known: Order, request: OrderRequest) -> bool:
+    """Whether `request` repeats the order that has its key (R37); one restored without a body is compared by evidence (R19)."""
+    if known.body is not None:
+        return same_order(known.body, request)
+    if known.external or (known.symbol, known.side) != (request.symbol, request.side):
+        return False
+    if not known.order_type:  # only its executions were shown: it was at least as large as their sum
+        return request.quantity >= known.quantity
+    changed = known.revision > 1  # at the broker, after it was sent (R28)
+    return known.order_type == request.order_type and (
+        changed
+        or (known.quantity, known.limit_price, known.stop_price)
+        == (request.quantity, request.limit_price, request.stop_price)
+    )
+
+
+def too_old(order: Order, now: datetime, max_age: Mapping[str, float]) -> str | None:
+    """R8: why an order that was never licensed must not be sent any more, or None. `now` by the database's clock."""
+    if order.valid_until is not None and now > order.valid_until:
+        return "valid_until passed before it could be sent"
+    limit = max_age.get(order.order_type, max_age.get("", 60.0))
+    if (age := (now - order.created_at).total_seconds()) > limit:
+        return f"it waited {age:.1f} s for the gate; max_intent_age for {order.order_type} is {limit:g} s"
+    return None
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else str(value)
