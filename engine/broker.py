@@ -148,6 +148,7 @@ class Admitted:
 
     next_valid_id: int
     accounts: tuple[str, ...]
+    address: str = ""  # our own end of the connection, HOST:PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class InUse:
     """Error 326: another session holds the clientId."""
 
     message: str
+    address: str = ""  # our own end of the refused connection, HOST:PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Unreachable:
     """No session, for another reason: refused, mute, timed out. Nothing was sent."""
 
     reason: str
+    address: str = ""  # our own end of the connection, HOST:PORT; empty where there was none
 
 
 class Paced(Exception):

@@ -73,6 +73,9 @@ class _Session:
         self.ib = SimpleNamespace(TimezoneTWS=time_zone)
         self.sink: Sink | None = sink
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
+        self.address = ""
+        connection: Any = self.client.conn
+        connection.connection_made = self.connected  # a hook of asyncio's that ib_async leaves empty
         self.client.throttleStart += lambda: self.tell(Throttled(True))
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
         decode = self.client.decoder.handlers[11]
@@ -85,6 +88,10 @@ class _Session:
     def tell(self, fact: Any) -> None:
         if self.sink is not None:
             self.sink(fact)
+
+    def connected(self, transport: asyncio.Transport) -> None:
+        host, port = transport.get_extra_info("sockname")[:2]
+        self.address = f"{host}:{port}"
 
     # callbacks, by IB's names
 
@@ -214,12 +221,12 @@ class IbBroker:
         try:
             await asyncio.wait({dial, session.in_use}, return_when=asyncio.FIRST_COMPLETED)
             if session.in_use.done():
-                return InUse(session.in_use.result())
+                return InUse(session.in_use.result(), session.address)
             dial.result()
             _harden(session.client.conn.transport)
-            return Admitted(session.next_valid_id, session.accounts)
+            return Admitted(session.next_valid_id, session.accounts, session.address)
         except (OSError, TimeoutError, ConnectionError) as error:
-            return Unreachable(str(error) or f"no answer within {deadline:g} s")
+            return Unreachable(str(error) or f"no answer within {deadline:g} s", session.address)
         finally:
             if not dial.done():
                 dial.cancel()

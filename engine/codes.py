@@ -1,6 +1,6 @@
 """IB's error codes, each with what it means for a new order, for a cancel, and for the session. Pure.
 
-An error on a cancel or a modify never ends an order (DESIGN: only openOrder, orderStatus, completedOrder and executions do).
+An error on a cancel or a modify never ends an order (only openOrder, orderStatus, completedOrder and executions do).
 Codes are IB's own, from the TWS API's "Message Codes" page; where a live gateway behaves differently, the comment says so.
 """
 

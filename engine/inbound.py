@@ -2,8 +2,9 @@
 
     fact -> whose order? -> does it tell the ledger anything new? -> an event -> commit -> the book
 
-Facts are repeated, skipped and reordered at will, so nothing here depends on their order: evidence only ever adds. An order is
-FILLED by its executions, never by a status (R27).
+Facts are repeated, skipped and reordered at will, so nothing here depends on their order: evidence only ever adds, and is judged by
+what the ledger will say once everything on its way to the log is there. An order is FILLED by its executions, never by a status
+(R27). What evidence does not decide is asked of the broker by a reconciliation (`on_doubt`), once for each session.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from engine import codes, failpoint
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, ExecutionFact, Fact, OpenOrder, OrderStatus, PositionFact
 from engine.clock import iso, utcnow
+from engine.commission import EarlyCommissions, commission_draft
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
-from engine.order import Order, State
+from engine.order import FINAL, Order, State
 from engine.position import execution_root
 from engine.reference import Reference
 from engine.submit import Desk
 
 ENDED = frozenset({"Cancelled", "ApiCancelled"})
 LIVE = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "Filled", "Inactive"})
+_RESTING = LIVE - {"Filled", "PendingCancel", "Inactive"}
+_LEADS_TO = {
+    Kind.ORDER_WORKING: State.WORKING, Kind.ORDER_CANCELLED: State.CANCELLED, Kind.ORDER_REJECTED: State.REJECTED,
+    Kind.ORDER_UNLICENSED: State.QUEUED,
+}  # fmt: skip
 
 
 class Inbound:
@@ -34,28 +41,38 @@ class Inbound:
     def __init__(self, book: Book, desk: Desk, on_doubt: Callable[[str], None]) -> None:
         self._book, self._desk, self._on_doubt = book, desk, on_doubt
         self._committer: Committer | None = None
-        self._pending: set[tuple[str, str]] = set()  # what is on its way to the log: (entity, what)
+        self._pending: set[tuple[object, ...]] = set()  # evidence on its way to the log
+        self._states: dict[str, list[State]] = {}  # order id -> the states on their way to the log, in order
+        self._perm_ids: dict[str, int] = {}  # order id -> the permId that is on its way to the log
+        self._only_inactive: set[str] = set()  # orders of which this process saw nothing but Inactive
+        self._asked: set[tuple[object, ...]] = set()  # doubts that were told, with their session
+        self._early = EarlyCommissions()
         self.client_id = 0
         self.broker_positions: dict[tuple[str, int], PositionFact] = {}
         self.losses = 0
+        book.observers.append(self._applied)
 
     def begin(self, committer: Committer, client_id: int) -> None:
         """A term begins."""
+        self._forget()
         self._committer, self.client_id = committer, client_id
-        self._pending.clear()
 
     def end(self) -> None:
         """The term is over: facts have no log to go to, reconciliation will find them."""
         self._committer = None
-        self._pending.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        for kept in (self._pending, self._states, self._perm_ids, self._only_inactive, self._asked, self._early):
+            kept.clear()
 
     def take(self, fact: Fact) -> None:
         """Take one fact. Never raises for what the gateway says."""
         match fact:
             case OpenOrder():
-                self._order_seen(self.find(fact.reference, fact.perm_id, 0), fact.status, fact.perm_id, fact)
+                self._open_order(fact)
             case OrderStatus():
-                self._order_seen(self._by_status(fact), fact.status, fact.perm_id, None)
+                self._status(fact)
             case ExecutionFact():
                 self._execution(fact)
             case CommissionFact():
@@ -66,61 +83,107 @@ class Inbound:
                 self._error(fact)
             case _:
                 pass
+        self._note_commissions()
 
     # ---- whose is it?
 
     def find(self, reference: str, perm_id: int, broker_order_id: int) -> Order | None:
-        """The ledger's order for this evidence: by reference, else by permId, else by our session's order id."""
+        """The ledger's order for this evidence: by our reference, else by permId, else by our session's order id.
+
+        The order id says nothing of an order that carries another cluster's reference.
+        """
         parsed = Reference.parse(reference)
-        if parsed is not None:
-            return self._book.orders.get(parsed.id) if parsed.tag == self._desk.tag else None
+        if parsed is not None and parsed.tag == self._desk.tag:
+            return self._book.orders.get(parsed.id)
         if perm_id and (oid := self._book.by_perm_id.get(perm_id)) is not None:
             return self._book.orders[oid]
-        if broker_order_id and (oid := self._book.by_broker_id.get(broker_order_id)) is not None:
+        if parsed is None and broker_order_id and (oid := self._book.by_broker_id.get(broker_order_id)) is not None:
             return self._book.orders[oid]
         return None
 
-    def _by_status(self, fact: OrderStatus) -> Order | None:
-        ours = fact.client_id == self.client_id
-        order = self.find("", fact.perm_id, fact.broker_order_id if ours else 0)
-        if order is not None and order.perm_id and fact.perm_id and order.perm_id != fact.perm_id:
-            return None  # an order id that IB gave to another order: the permId decides
-        return order
+    def _lost(self, reference: str) -> bool:
+        """Whether it carries our tag and the ledger has no such order (R19): a reconciliation restores it, with its executions."""
+        parsed = Reference.parse(reference)
+        if parsed is None or parsed.tag != self._desk.tag or parsed.id in self._book.orders:
+            return False
+        self._doubt(("lost", parsed.id), f"the broker shows {reference}, which the ledger does not know")
+        return True
+
+    def _is_twin(self, order: Order, perm_id: int) -> bool:
+        """R26: whether this is a second permId under the order's reference."""
+        if not self._is_another(order, perm_id):
+            return False
+        self._doubt(("twin", order.id, perm_id), f"the broker has another permId, {perm_id}, for order {order.id}")
+        return True
+
+    def _is_another(self, order: Order, perm_id: int) -> bool:
+        known = order.perm_id or self._perm_ids.get(order.id)
+        return bool(known and perm_id and known != perm_id)
 
     # ---- orders
 
-    def _order_seen(self, order: Order | None, status: str, perm_id: int, fact: OpenOrder | None) -> None:
+    def _open_order(self, fact: OpenOrder) -> None:
+        order = self.find(fact.reference, fact.perm_id, 0)
         if order is None:
-            if fact is not None and (parsed := Reference.parse(fact.reference)) and parsed.tag == self._desk.tag:
-                self._on_doubt(f"the broker shows {fact.reference}, which the ledger does not know")
-            return
-        if status in LIVE:
-            self._desk.acknowledged(order.id)
-        kind = self._tells(order, status)
-        if kind is not None:
-            self._write(order, kind, self._evidence(order, status, perm_id, fact))
+            self._lost(fact.reference)
+        elif not self._is_twin(order, fact.perm_id):
+            own_id = fact.broker_order_id if fact.client_id == self.client_id else 0
+            self._seen(order, fact.status, fact.perm_id, own_id, fact.contract.con_id)
+            if (figures := changed(order, fact)) and order.state in (State.WORKING, State.FILLED):
+                self._doubt(("changed", order.id, *figures.items()), f"order {order.id} was changed at the broker")
 
-    def _tells(self, order: Order, status: str) -> Kind | None:
-        """The event that this status adds to what the ledger has, None when nothing."""
+    def _status(self, fact: OrderStatus) -> None:
+        own_id = fact.broker_order_id if fact.client_id == self.client_id else 0
+        order = self.find("", fact.perm_id, own_id)
+        if order is None or self._is_another(order, fact.perm_id):
+            return  # nobody's, or an order id that IB gave to another order: the permId decides
+        self._seen(order, fact.status, fact.perm_id, own_id, 0)
+
+    def _seen(self, order: Order, status: str, perm_id: int, own_id: int, con_id: int) -> None:
+        state, before = self._state(order), order.id in self._only_inactive
+        if status in LIVE:
+            self._desk.shown(order.id, own_id, perm_id)
+            self._only_inactive.discard(order.id)
+        elif status in ENDED:
+            self._desk.acknowledged(order.id)
+        kind = self._tells(order, state, status)
+        if kind is None and state is State.WORKING and status in LIVE and _news(order, perm_id, own_id, con_id):
+            kind = Kind.ORDER_WORKING
+        if kind is None and state is State.REJECTED and status in LIVE and perm_id and not order.perm_id:
+            kind = Kind.ORDER_REJECTED  # the error came first, now we know what it was about
+        if status == "Inactive" and (before or (kind is Kind.ORDER_WORKING and state is not State.WORKING)):
+            self._only_inactive.add(order.id)
+        if kind is not None:
+            self._write(order, kind, self._evidence(order, kind, status, perm_id, own_id, con_id))
+
+    def _state(self, order: Order) -> State:
+        """The order's state once everything on its way to the log is there."""
+        coming = self._states.get(order.id)
+        return coming[-1] if coming else order.state
+
+    def _tells(self, order: Order, state: State, status: str) -> Kind | None:
+        """The event that this status adds to `state`, None when nothing."""
         if status in ENDED:
-            return Kind.ORDER_CANCELLED if not order.final else None
+            return None if state in FINAL else Kind.ORDER_CANCELLED
         if status not in LIVE:
             logger.warning("order {} has the unknown status {!r} at the broker", order.id, status)
             return None
-        if order.state in (State.SENDING, State.IN_DOUBT, State.QUEUED):
+        if state in (State.SENDING, State.IN_DOUBT, State.QUEUED):
             return Kind.ORDER_WORKING
-        if order.final and status not in ("Filled", "PendingCancel", "Inactive") and order.state is not State.FILLED:
-            self._on_doubt(f"order {order.id} is {order.state} here and {status} at the broker")
+        if status in _RESTING and state in FINAL and state is not State.FILLED:
+            self._doubt(("ended", order.id), f"order {order.id} is {state} here and {status} at the broker")
         return None
 
-    def _evidence(self, order: Order, status: str, perm_id: int, fact: OpenOrder | None) -> dict[str, Any]:
+    def _evidence(
+        self, order: Order, kind: Kind, status: str, perm_id: int, own_id: int, con_id: int
+    ) -> dict[str, Any]:
         payload: dict[str, Any] = {"status": status, "perm_id": perm_id or None}
-        if fact is not None:
-            payload |= {"broker_order_id": fact.broker_order_id or None, "con_id": fact.contract.con_id or None}
-        if (sent := self._desk.sent_at(order.id)) is not None:
-            payload["sent_at"] = iso(sent)
-        if status in ENDED:
+        if kind is Kind.ORDER_WORKING:
+            payload |= {"broker_order_id": own_id or None, "con_id": con_id or None}
+        elif kind is Kind.ORDER_CANCELLED:
             payload["reason"] = "cancelled" if order.cancel_requested else "cancelled at the broker"
+        else:
+            payload["reason"] = order.reason
         return payload
 
     # ---- executions
@@ -129,48 +192,81 @@ class Inbound:
         order = self.find(fact.reference, fact.perm_id, fact.broker_order_id if fact.client_id == self.client_id else 0)
         if order is not None:
             self._desk.acknowledged(order.id)
-        draft = execution_draft(fact, order)
+            self._is_twin(order, fact.perm_id)  # booked all the same: positions are sums
+        elif self._lost(fact.reference):
+            return
         root, revision = execution_root(fact.exec_id)
         known = self._book.executions.get((fact.account, root))
         if known is not None and known.revision >= revision:
             return  # G5: booked already
+        if known is not None and (known.con_id, known.side) != (fact.contract.con_id, fact.side):
+            self._doubt(("execution", fact.exec_id), f"execution {fact.exec_id} contradicts {known.exec_id}")
+            return  # R27: no correction; a reconciliation opens the break
+        draft = execution_draft(fact, order)
+        if order is not None and (sent := self._desk.sent_at(order.id)) is not None:
+            draft.payload["sent_at"] = iso(sent)
         self._submit((fact.exec_id, Kind.EXECUTION), draft)
+        self._early.booked(fact.exec_id)
 
     def _commission(self, fact: CommissionFact) -> None:
-        where = self._book.exec_by_id.get(fact.exec_id)
-        if where is not None and self._book.executions[where].commission is not None:
-            return
-        pnl = None if fact.realized_pnl is None else str(fact.realized_pnl)
-        payload = {
-            "exec_id": fact.exec_id,
-            "commission": str(fact.commission),
-            "currency": fact.currency,
-            "realized_pnl": pnl,
-        }
-        self._submit((fact.exec_id, Kind.COMMISSION), Draft(Kind.COMMISSION, payload, utcnow()))
+        if fact.exec_id in self._book.exec_by_id or (fact.exec_id, Kind.EXECUTION) in self._pending:
+            if (draft := commission_draft(fact, self._book, utcnow())) is not None:
+                self._submit((fact.exec_id, Kind.COMMISSION, fact.commission), draft)
+        else:
+            self._early.hold(fact)
+
+    def _note_commissions(self) -> None:
+        for fact in self._early.take_due():
+            self._commission(fact)
+
+    def _applied(self, event: Event) -> None:
+        """An execution that a reconciliation booked may be waited for too."""
+        if event.kind == Kind.EXECUTION:
+            self._early.booked(event.payload["exec_id"])
 
     # ---- errors
 
     def _error(self, fact: BrokerError) -> None:
+        """An error about a *new* order may end it; one about a cancel or a modify never does, it is a reason to ask."""
         oid = self._book.by_broker_id.get(fact.request_id) if fact.request_id > 0 else None
         order = self._book.orders[oid] if oid is not None else None
-        if order is None or order.state is not State.SENDING or order.session != self._desk.permit.session:
-            return  # an error on a cancel or a modify never ends an order
         meaning = codes.for_new_order(fact.code)
-        reason = f"{fact.code}: {fact.message}"
-        if meaning is codes.Meaning.REJECTED:
+        if order is None or meaning is codes.Meaning.SAYS_NOTHING or order.broker_order_id != fact.request_id:
+            return
+        state, reason = self._state(order), f"{fact.code}: {fact.message}"
+        if order.session != self._desk.permit.session:
+            return
+        unheard = state is State.WORKING and order.id in self._only_inactive and not order.filled
+        if meaning is codes.Meaning.REJECTED and (state is State.SENDING or unheard):
             self._desk.acknowledged(order.id)
             self._write(order, Kind.ORDER_REJECTED, {"reason": reason, "code": fact.code})
-        elif meaning is codes.Meaning.ID_USED:  # R4: nothing of it exists, a new licence under a new id
-            self._desk.acknowledged(order.id)
+        elif meaning is codes.Meaning.ID_USED and state is State.SENDING:
+            self._desk.acknowledged(order.id)  # R4: nothing of it exists, a new licence under a new id
             self._write(order, Kind.ORDER_UNLICENSED, {"reason": reason})
+        elif state is State.WORKING:
+            self._doubt(("error", order.id, fact.code), f"error {reason} about order {order.id}")
 
     # ---- to the log
 
-    def _write(self, order: Order, kind: Kind, payload: dict[str, Any]) -> None:
-        self._submit((order.id, kind), Draft(kind, payload, utcnow(), order.id, order.subject, order.correlation_id))
+    def _doubt(self, about: tuple[object, ...], reason: str) -> None:
+        """Ask for a reconciliation, once for each session: what it did not settle, asking again at once does not either."""
+        about = (self._desk.permit.session, *about)
+        if about not in self._asked:
+            self._asked.add(about)
+            self._on_doubt(reason)
 
-    def _submit(self, what: tuple[str, str], draft: Draft) -> None:
+    def _write(self, order: Order, kind: Kind, payload: dict[str, Any]) -> None:
+        if (sent := self._desk.sent_at(order.id)) is not None:
+            payload["sent_at"] = iso(sent)
+        what = (order.id, kind, payload.get("perm_id"), payload.get("broker_order_id"), payload.get("con_id"))
+        if self._committer is None or what in self._pending:
+            return
+        self._states.setdefault(order.id, []).append(_LEADS_TO[kind])
+        if perm_id := payload.get("perm_id"):
+            self._perm_ids.setdefault(order.id, perm_id)
+        self._submit(what, Draft(kind, payload, utcnow(), order.id, order.subject, order.correlation_id))
+
+    def _submit(self, what: tuple[object, ...], draft: Draft) -> None:
         if self._committer is None or what in self._pending:
             return
         self._pending.add(what)
@@ -178,10 +274,53 @@ class Inbound:
 
         def done(outcome: Outcome, _events: Sequence[Event], why: str) -> None:
             self._pending.discard(what)
-            if outcome is Outcome.REFUSED:
-                logger.debug("evidence {} was not written: {}", what, why)
+            if draft.kind in _LEADS_TO:
+                self._arrived(draft.order_id or "", _LEADS_TO[draft.kind])
+            if outcome is Outcome.REFUSED and self._committer is not None:
+                self._refused(draft, why)
+            self._note_commissions()
 
         self._committer.submit([draft], done)
+
+    def _arrived(self, oid: str, state: State) -> None:
+        """What was on its way for this order is in the log, or will never be."""
+        coming = self._states.get(oid, [])
+        if state in coming:
+            coming.remove(state)
+        if not coming:
+            self._states.pop(oid, None)
+            self._perm_ids.pop(oid, None)
+
+    def _refused(self, draft: Draft, why: str) -> None:
+        """The state has moved on since the evidence was judged; unless that told the same, the broker is asked again."""
+        logger.debug("evidence {} was not written: {}", draft.kind, why)
+        if draft.kind is Kind.EXECUTION:
+            known = self._book.executions.get((draft.payload["account"], draft.payload["root"]))
+            if known is not None and known.revision >= draft.payload["revision"]:
+                return
+        if draft.kind is not Kind.COMMISSION:
+            self._on_doubt(f"evidence was not written: {why}")
+
+
+def changed(order: Order, fact: OpenOrder) -> dict[str, str]:
+    """R28: figures that the broker has otherwise than the ledger, because a person changed the order there."""
+    if order.external or fact.completed or not fact.quantity or order.order_type != fact.order_type:
+        return {}
+    figures = {"quantity": (order.quantity, fact.quantity)}
+    if order.limit_price is not None and fact.limit_price is not None:
+        figures["limit_price"] = order.limit_price, fact.limit_price
+    if order.stop_price is not None and fact.stop_price is not None:
+        figures["stop_price"] = order.stop_price, fact.stop_price
+    return {name: str(theirs) for name, (ours, theirs) in figures.items() if ours != theirs}
+
+
+def _news(order: Order, perm_id: int, own_id: int, con_id: int) -> bool:
+    """Whether an id comes with it that the ledger does not have yet."""
+    return bool(
+        (perm_id and not order.perm_id)
+        or (con_id and not order.con_id)
+        or (own_id and not order.broker_order_id and not order.external)
+    )
 
 
 def execution_draft(fact: ExecutionFact, order: Order | None) -> Draft:

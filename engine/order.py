@@ -19,7 +19,7 @@ ZERO = Decimal(0)
 
 
 class State(StrEnum):
-    """An order's states, as INTERFACES.md names them."""
+    """An order's states, by the names that the API uses."""
 
     QUEUED = "QUEUED"  # durable, never licensed
     SENDING = "SENDING"  # licensed for one session, no evidence yet

@@ -103,6 +103,7 @@ class Desk:
     def session_opened(self, floor: int) -> None:
         """A session is up; ids on its wire start at `floor` and only rise (R4)."""
         self._next_broker_id = max(floor, self.book.order_id_floor)
+        self.cancels.session_lost()
 
     def session_lost(self) -> None:
         """What was written and not acknowledged is a dead session's business now: reconciliation judges it (R1)."""
@@ -288,6 +289,8 @@ class Desk:
         order = self.book.orders.get(event.order_id or "")
         if order is None:
             return
+        if order.state is not State.SENDING:
+            self.unacknowledged.pop(order.id, None)
         if order.final:
             self.cancels.ended(order.id)
         if order.final or order.sent_at is not None:

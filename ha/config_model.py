@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """What the agent `command` runs."""
     fence_haproxy_socket: kind.Text | None = None
     """The relay's master socket, for the agent `haproxy`: a path or HOST:PORT."""
+    fence_haproxy_prefix: kind.Name = "gateway_"
+    """The relay's frontends for the replicas are this and their names; no other frontend begins with it."""
     on_etcd_loss: Annotated[Literal["continue", "stop"], kind.Lower] = "continue"
     """Whether a leader goes on while etcd is away and every commit under its epoch succeeds."""
     in_doubt: Annotated[Literal["park", "same_id"], kind.Lower] = "park"

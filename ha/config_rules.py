@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ha import haproxy
 from ha.config_model import Settings
 from ha.config_names import NOT_YET
 
@@ -153,6 +154,11 @@ def _together(s: Settings) -> Iterator[Finding]:
     for agent, needed in (("command", "fence_command"), ("haproxy", "fence_haproxy_socket")):
         if s.fence_agent == agent and getattr(s, needed) is None:
             yield Finding(("FENCE_AGENT",), f"FENCE_AGENT={agent} needs {needed.upper()}: set it, or use wait.")
+    if s.fence_haproxy_socket is not None:
+        try:
+            haproxy.address_of(s.fence_haproxy_socket)
+        except ValueError as error:
+            yield Finding(("FENCE_HAPROXY_SOCKET",), str(error))
     if s.in_doubt == "same_id":
         yield Finding(("IN_DOUBT",), "IN_DOUBT=same_id is not served yet: use park.")
 

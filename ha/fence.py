@@ -102,6 +102,7 @@ class FenceRule:
         self._deadline = deadline
         self._refused_since: float | None = None
         self._stranger_dropped_at: float | None = None
+        self._dropped: frozenset[str] = frozenset()  # the addresses of the strangers dropped then
 
     def begin(self) -> None:
         """A phase CONNECTING begins: its deadline counts from its first 326. What strangers did is not forgotten."""
@@ -116,11 +117,11 @@ class FenceRule:
         if self._refused_since is None:
             self._refused_since = now
         if isinstance(outcome, Dropped):
-            if outcome.strangers:
-                names = "; ".join(map(str, outcome.strangers))
-                return f"our clientId is in use (326), taken again after its holder was dropped: {names}"
-            if any(holder.who is Who.STRANGER for holder in outcome.holders):
-                self._stranger_dropped_at = now
+            # One that was dropped and is still in the relay's list has not come back; it is about to go.
+            if again := [str(holder) for holder in outcome.strangers if holder.address not in self._dropped]:
+                return f"our clientId is in use (326), taken again after its holder was dropped: {'; '.join(again)}"
+            if strangers := {holder.address for holder in outcome.holders if holder.who is Who.STRANGER}:
+                self._stranger_dropped_at, self._dropped = now, frozenset(strangers)
         if now - self._refused_since < self._deadline:
             return None
         return f"our clientId was in use (326) for {now - self._refused_since:.0f} s: {_known(outcome)}"

@@ -38,7 +38,7 @@ def fence_agent(settings: Settings) -> FenceAgent:
     replica = settings.replica_name or ""
     match settings.fence_agent:
         case "haproxy":
-            return Haproxy(settings.fence_haproxy_socket or "", replica)
+            return Haproxy(settings.fence_haproxy_socket or "", replica, prefix=settings.fence_haproxy_prefix)
         case "command":
             return Command(
                 settings.fence_command or "",

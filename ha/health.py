@@ -120,7 +120,7 @@ class Health:
         term = node.takeover.term
         return {
             "status": "ok", "role": node.role, "state": node.state.value, "name": node.me.name, "instance": node.me.instance,
-            "pid": self._pid, "cluster": self._cluster, "epoch": self._epoch(),
+            "pid": self._pid, "cluster": self._cluster, "epoch": self._epoch(), "single": contact.endpoints == 0,
             "term_started_at": iso(term.started_at) if term is not None else None,
             "lease_trust_ms": round(node.lease.trust_left(now) * 1000) if leading else 0,
             "gate": {"open": permit.gate_open(now), "reasons": permit.gate_reasons(now)},
@@ -157,7 +157,12 @@ class Health:
         leader = seen.record.name if seen is not None and seen.record is not None else None
         return Response(200, {
             "leader": leader, "epoch": self._epoch(), "paused": node.paused, "halted": "halted" in node.control, "replicas": rows,
-        })  # fmt: skip
+        }, self._stamp())  # fmt: skip
+
+    def _stamp(self) -> dict[str, str]:
+        """Who says this, as on every read."""
+        node = self._node
+        return {"Adapter-Role": node.role, "Adapter-Epoch": str(self._epoch()), "Adapter-Seq": str(node.book.seq)}
 
     @staticmethod
     def _row(name: str, url: str, health: dict[str, Any] | None, healthy: bool) -> dict[str, Any]:
@@ -170,8 +175,8 @@ class Health:
     async def history(self, request: Request) -> Response:
         """Terms, newest first, with what each phase cost."""
         self._access.asker(request, "viewer")
-        limit = request.query.get("limit", "50")
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= 1000:
+        limit = request.query.get("limit") or "50"
+        if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= 1000:
             raise invalid(FieldError("limit", "a whole number from 1 to 1000"))
         try:
             if not self._reader.is_open:
@@ -182,7 +187,7 @@ class Health:
         renamed = (
             {"from": row.pop("from_name"), "to": row.pop("to_name")} | row | {"at": iso(row["at"])} for row in rows
         )
-        return Response(200, {"history": list(renamed)})
+        return Response(200, {"history": list(renamed)}, self._stamp())
 
 
 def _bounded_ms(seconds: float) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from engine.inbound import Inbound
 from engine.permit import Permit
 from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
 from engine.submit import Desk
-from ha.fence import FenceAgent
+from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.role import On
 from ha.shared_state import Memory, recall, remember, spend_suspicion
@@ -83,6 +84,8 @@ class Takeover:
         self.gateway_away: float | None = (
             None  # since when this replica's dials find no gateway (CLOCK_BOOTTIME seconds)
         )
+        self._fence = FenceRule(rules.fence_deadline)
+        self._dialed: deque[str] = deque(maxlen=64)  # our own ends of the latest connections to the gateway
         self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
 
     # ---- campaign
@@ -247,7 +250,8 @@ class Takeover:
     async def connect(self) -> On:
         """Take the broker session under the shared clientId, however long it takes. Raises TermOver when fenced."""
         committer = self._present()
-        pause, began = 0.1, self._clock()
+        pause = 0.1
+        self._fence.begin()
         while True:
             await self._prove(committer)  # R13: a commit under my epoch before every attempt
             if not isinstance(await self._lease.verify(), Held):
@@ -257,17 +261,19 @@ class Takeover:
                 continue
             started = self._clock()
             answer = await self._broker.connect(self._rules.request_timeout)
+            self._dialed.append(answer.address)
             if isinstance(answer, Admitted) and await self._alive():
                 self.phases.admitted, self.gateway_away = self._clock(), None
                 failpoint.hit("takeover.admitted")
                 return await self._opened(committer, answer)
             if isinstance(answer, InUse):
                 await self._prove(committer)  # and before every use of the agent
-                await self._agent.drop_old_session()
+                outcome = await self._agent.drop_old_session(
+                    dialed=self._dialed, strangers=self._fence.may_drop_strangers(self._clock())
+                )
                 self.phases.fence += self._clock() - started
-                if self._clock() - began > self._rules.fence_deadline:
-                    # R16: somebody else's session, or a gateway that keeps it
-                    self.must_hold = f"the gateway still has another session under our clientId: {answer.message}"
+                if (why := self._fence.after(outcome, self._clock())) is not None:  # R16
+                    self.must_hold = why
                     return On.MUST_HOLD
                 continue
             why = getattr(answer, "reason", "admitted, but no answer to a round trip")

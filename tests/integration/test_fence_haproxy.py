@@ -17,6 +17,7 @@ from engine.broker_ib import IbBroker
 from ha.fence import Dropped, FenceAgent, FenceRule, NothingKnown, Who
 from ha.fence_haproxy import Haproxy
 from ha.gateway_probe import Answers, Silent, probe
+from tests.integration import haproxy_fixture
 from tests.integration.etcd_fixture import free_ports
 from tests.integration.haproxy_fixture import Relay, raw_client, running_relay
 from tests.integration.sim_fixture import Sim, running_sim, sim_process, until_answer
@@ -319,3 +320,14 @@ async def test_sessions_are_gone_from_the_relay_when_their_client_is():
         async with asyncio.timeout(5):
             while await relay.sessions():
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_without_haproxy_ci_fails_and_a_users_machine_skips_with_the_command_that_gets_it(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(haproxy_fixture, "ALSO_LOOKED_IN", "")
+    with pytest.raises(outcome, match="apt-get install -y --no-upgrade haproxy"):
+        haproxy_fixture.haproxy_binary()

@@ -72,9 +72,9 @@ class SimConnection:
 
     async def close(self) -> None:
         """See Connection."""
-        self.drop()
+        self.close_now()
 
-    def drop(self) -> None:
+    def close_now(self) -> None:
         """The client's end is gone, whatever the server's is; the server learns of it when the way is whole."""
         backend, self._backend = self._backend, None
         if backend is not None:
@@ -91,7 +91,7 @@ class SimConnection:
             if backend is None:
                 raise Unknown("not connected to PostgreSQL")
             if self._broken:
-                self.drop()
+                self.close_now()
                 raise Unknown(_BROKEN)
             answer = self._answer = self._world.loop.create_future()
             started = self._world.loop.time()
@@ -99,16 +99,16 @@ class SimConnection:
             try:
                 done, _ = await asyncio.wait({answer}, timeout=deadline)
             except asyncio.CancelledError:
-                self.drop()
+                self.close_now()
                 raise
             finally:
                 self._answer = None
             if not done:
-                self.drop()
+                self.close_now()
                 raise Unknown(f"no answer to {name!r} within {deadline:g} s")
             result = answer.result()
             if isinstance(result, Unknown):
-                self.drop()
+                self.close_now()
                 raise result
             if isinstance(result, Refused):
                 raise result

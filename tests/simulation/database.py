@@ -104,6 +104,7 @@ class Database:
         self.proof: Row = {"proof_epoch": 0, "beat": 0, "proof_seq": 0, "digest": "0", "state": ""}
         self.log: list[Row] = []
         self.by_order: dict[str, list[Row]] = {}
+        self.place = {"system": "7001", "timeline": "00000001"}
         self.terms: dict[int, Row] = {}
         self.control: dict[str, Any] = {}
         self.projected = 0
@@ -218,7 +219,7 @@ class Database:
                 "proof_epoch": p["epoch"], "beat": self.proof["beat"] + 1, "proof_seq": p["seq"], "digest": p["digest"],
                 "state": p["state"],
             }  # fmt: skip
-            return [{"now": self._world.wall(), "control": dict(self.control) or None}]
+            return [{"now": self._world.wall(), "control": dict(self.control) or None, **self.place}]
 
         return await self._write(p["epoch"], "proof", change, backend)
 
@@ -320,8 +321,12 @@ class Database:
     def pulse(self, _p: Params) -> list[Row]:
         return [
             {"epoch": self.epoch, "name": self.name, "instance": self.instance, "head": len(self.log)}
-            | self.proof | {"now": self._world.wall(), "control": dict(self.control) or None}
+            | self.proof | self.place
+            | {"now": self._world.wall(), "control": dict(self.control) or None, "etcd_cluster_id": self._last_etcd()}
         ]  # fmt: skip
+
+    def _last_etcd(self) -> str | None:
+        return self.terms[max(self.terms)]["etcd_cluster_id"] if self.terms else None
 
     def events_after(self, p: Params) -> list[Row]:
         return [dict(row) for row in self.log[p["after"] : p["after"] + p["limit"]]]

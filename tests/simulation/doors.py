@@ -22,14 +22,20 @@ import engine.events
 import engine.failpoint
 import engine.metrics
 import engine.store
+import ha.from_settings
+import ha.link
 import ha.main
+import ha.outage
 from engine.broker import Sink
 from ha.config import Settings
+from ha.fence import Dropped, NothingKnown, Outcome
+from ha.gateway_probe import Answers, Silent
 from ha.lease import LeaseTiming
 from tests.simulation.broker import SimBroker
 from tests.simulation.connection import SimConnection
 from tests.simulation.lease import SimLease
 from tests.simulation.loop import OWNER, Killed
+from tests.simulation.peer import SimAiohttp
 from tests.simulation.replica import Process
 from tests.simulation.server import SimServer
 from tests.simulation.world import World
@@ -43,7 +49,7 @@ class SimFence:
     def __init__(self, world: World, process: Process) -> None:
         self._world, self._process = world, process
 
-    async def drop_old_session(self) -> None:
+    async def drop_old_session(self, **_: Any) -> Outcome:
         """See FenceAgent."""
         world, process = self._world, self._process
         if world.relay and process.gateway_link.whole:
@@ -55,8 +61,9 @@ class SimFence:
 
             world.after(world.fate.gateway.draw(world.chance), dropped)
             await done
-        else:
-            await asyncio.sleep(0.1)
+            return Dropped()
+        await asyncio.sleep(0.1)
+        return NothingKnown("it looks at nothing")
 
 
 def client_id_of(process: Process) -> int:
@@ -86,13 +93,21 @@ def doors(world: World) -> Iterator[None]:
         process.broker = SimBroker(world, process, client_id + own, sink)
         return process.broker
 
-    def lease(settings: Settings) -> SimLease:
+    def lease(settings: Settings, **_: Any) -> SimLease:
         process = _here(world)
         timing = LeaseTiming(
             settings.lease_ttl, settings.lease_margin, settings.lease_renew_every, settings.loop_allowance
         )
         process.lease = SimLease(world, process.replica.etcd_link, process.owner, process.thread, timing)
         return process.lease
+
+    async def probe(_host: str, _port: int, deadline: float, **_: Any) -> Answers | Silent:
+        process = _here(world)
+        await asyncio.sleep(world.fate.gateway.draw(world.chance))
+        if world.gateway.up and process.gateway_link.whole:
+            return Answers(178)
+        await asyncio.sleep(0.0 if process.gateway_link.whole else deadline)
+        return Silent("no answer")
 
     def hit(point: str) -> None:
         if world.maybe(world.fate.die_at_point):
@@ -115,8 +130,10 @@ def doors(world: World) -> Iterator[None]:
         (ha.main, "version", lambda _: "simulated"),
         (ha.main, "IbBroker", broker),
         (ha.main, "Server", SimServer),
-        (ha.main, "Wait", lambda: SimFence(world, _here(world))),
-        (ha.main, "_lease", lease),
+        (ha.from_settings, "fence_agent", lambda _settings: SimFence(world, _here(world))),
+        (ha.from_settings, "lease", lease),
+        (ha.outage, "probe", probe),
+        (ha.link, "aiohttp", SimAiohttp(lambda: _here(world))),
         (engine.metrics, "ProcessCollector", lambda registry: None),
         (engine.metrics, "PlatformCollector", lambda registry: None),
     ]

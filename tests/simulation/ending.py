@@ -51,6 +51,9 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
     for oid in by_ref:
         if oid not in book.orders:
             yield f"G3: order {oid} is at the broker and the ledger does not know it"
+    for oid in book.cancels_wanted:
+        if book.orders[oid].state is State.WORKING:
+            yield f"R29: the cancel of order {oid} waits, and the order is live"
     yield from _trades(world, book)
 
 

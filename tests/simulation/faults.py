@@ -35,11 +35,17 @@ class Faults:
         self._world.fate = climate(chance)
         for replica in self._world.replicas.values():
             replica.skew = chance.uniform(-0.2, 0.2)
-        length = chance.uniform(2.0, 7.0)
-        known = sorted(FAULTS)
-        kinds = chance.sample(known, chance.randint(1, min(6, len(known))))
-        faults = [(chance.uniform(0.0, length), chance.choice(kinds)) for _ in range(chance.randint(1, 6))]
+        length = chance.uniform(2.0, 6.0)
+        moments = [chance.uniform(0.2, length) for _ in range(chance.randint(1, 2))]
+        kinds = [chance.choice(UNSEATING), *chance.sample(sorted(FAULTS), chance.randint(0, 3))]
+        faults = [(self._near(moments, length), kind) for kind in kinds for _ in range(chance.choice((1, 1, 2)))]
         return Schedule(sorted(faults), length)
+
+    def _near(self, moments: list[float], length: float) -> float:
+        """Mostly at about the same moment as others: what goes wrong together is worse than what goes wrong in turn."""
+        if self._chance.random() < 0.3:
+            return self._chance.uniform(0.0, length)
+        return min(max(self._chance.choice(moments) + self._chance.gauss(0.0, 0.1), 0.0), length)
 
     def start(self, schedule: Schedule) -> None:
         """Let it begin."""
@@ -229,6 +235,9 @@ class Faults:
         setattr(fate, name, probability)
         self._until(self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before))
 
+
+UNSEATING = ("kill", "host_gone", "stop", "freeze", "hang", "revoke", "cut_etcd", "isolate", "relay_drops", "gateway_restart")
+"""What mostly ends a term or a session."""
 
 FAULTS: dict[str, Callable[[Faults], None]] = {
     one.__name__: one

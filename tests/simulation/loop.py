@@ -65,6 +65,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """There is one thread."""
 
+    def run_in_executor(self, *_: Any) -> Any:
+        """There are no threads and there is no network: whoever asks for one has missed a door."""
+        raise AssertionError("something real was asked for in a simulation")
+
+    async def create_connection(self, *_: Any, **__: Any) -> Any:
+        """See run_in_executor."""
+        self.run_in_executor()
+
+    async def getaddrinfo(self, *_: Any, **__: Any) -> Any:
+        """See run_in_executor."""
+        self.run_in_executor()
+
     def thaw(self, owner: Owner, sort: Callable[[list[asyncio.Handle]], list[asyncio.Handle]]) -> None:
         """Let a frozen owner run on: what was held back runs now, in the order that `sort` gives it."""
         owner.frozen -= 1

@@ -44,6 +44,7 @@ class Process:
         self.thread = Owner(f"{replica.name}{life}.keeper")
         self.owner.skew = replica.skew
         self.connections: list[SimConnection] = []
+        self.peer_ends: list[Any] = []
         self.broker: SimBroker | None = None
         self.lease: SimLease | None = None
         self.proved_at = float("-inf")  # when the last statement began that was committed under an epoch
@@ -81,11 +82,15 @@ class Process:
 
     async def _live(self) -> None:
         self.world.living[self.owner] = self
-        self._parts = ha.main._build(settings_of(self.name))
+        self._parts = ha.main._build(settings_of(self.name), single=False)
         self.world.judge.watch(self)
         await self.node.start()
-        if (watch := getattr(self._parts, "watch", None)) is not None:
-            watch.start()
+        self._parts.watch.start()
+
+    async def stop(self) -> None:
+        """What the product does when it is told to stop."""
+        await self._parts.watch.stop()
+        await self.node.stop()
 
     def inside(self, call: Callable[[], Any]) -> Any:
         """Call something as this process."""
@@ -154,9 +159,8 @@ class Process:
         self._when_running.clear()
         if self.broker is not None and self.broker.socket is not None:
             self.broker.socket.close(silently=host_gone)
-        for connection in self.connections:
-            if not host_gone:
-                connection.drop()
+        for end in [*self.connections, *self.peer_ends] if not host_gone else []:
+            end.close_now()
         for tell in self.on_end:
             tell()
 
@@ -169,6 +173,7 @@ class Replica:
         self.etcd_link, self.database_link, self.gateway_link = Link(world), Link(world), Link(world)
         self.peer_link = Link(world)
         self.skew = 0.0
+        self.host_is_gone = False
         self.process: Process | None = None
         self._lives = 0
         self._stopping = False
@@ -191,6 +196,7 @@ class Replica:
     def start(self) -> None:
         """Start a process, unless one runs."""
         if self.running is None:
+            self.host_is_gone = False
             self._lives += 1
             self.process = Process(self, self._lives)
             self.process.start()
@@ -202,6 +208,7 @@ class Replica:
             return
         self.world.say(self.name, f"{'the host is gone' if host_gone else 'is killed'}; back in {down:.2f} s")
         process.end(host_gone=host_gone)
+        self.host_is_gone = host_gone
         lease = process.lease
         if released and lease is not None and lease.holding is not None:
             self.world.after(self.world.chance.uniform(0.01, 0.2), self._release, lease.holding.lease_id)
@@ -220,7 +227,7 @@ class Replica:
             return
         self._stopping = True
         self.world.say(self.name, "is told to stop")
-        task = self.world.loop.create_task(process.node.stop(), context=process.owner.context.copy())
+        task = self.world.loop.create_task(process.stop(), context=process.owner.context.copy())
 
         def over() -> None:
             if self._stopping:

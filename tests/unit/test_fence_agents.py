@@ -192,6 +192,7 @@ def test_a_stranger_is_ended_only_while_that_is_allowed(allowed: bool):
 # ---- when to hold
 
 STRANGER = Holder("gateway_b", "10.0.0.9:9", "9s", Who.STRANGER)
+BACK_AGAIN = Holder("gateway_b", "10.0.0.9:10", "0s", Who.STRANGER)
 OTHER = Holder("gateway_a", "10.0.0.1:1", "9s", Who.OTHER)
 OURS = Holder("gateway_b", "10.0.0.2:2", "0s", Who.OURSELVES)
 
@@ -213,9 +214,17 @@ def test_a_stranger_is_fenced_at_most_once_and_then_everything_is_held_with_its_
     rule = FenceRule(30.0)
     assert rule.after(Dropped((OTHER, STRANGER)), 1.0) is None
     assert not rule.may_drop_strangers(1.1)
-    why = rule.after(Dropped((), (STRANGER,)), 1.1)
+    why = rule.after(Dropped((), (BACK_AGAIN,)), 1.1)
     assert why is not None
-    assert "10.0.0.9:9 through gateway_b" in why
+    assert "10.0.0.9:10 through gateway_b" in why
+
+
+@pytest.mark.rule(16)
+def test_a_dropped_stranger_that_is_still_in_the_list_has_not_come_back():
+    rule = FenceRule(30.0)
+    rule.after(Dropped((STRANGER,)), 1.0)
+    assert rule.after(Dropped((), (STRANGER,)), 1.1) is None
+    assert rule.after(Dropped((), (STRANGER, BACK_AGAIN)), 1.2) is not None
 
 
 @pytest.mark.rule(16)

@@ -10,85 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.broker import BrokerError, CommissionFact, DecoderLoss, Fact, OpenOrder, OrderStatus, Outgoing, Throttled
-from engine.clock import boottime
-from engine.commit import Done
-from engine.events import Draft, Kind
-from engine.inbound import Inbound, execution_draft
+from engine.broker import BrokerError, CommissionFact, DecoderLoss, Fact, OpenOrder, OrderStatus, Throttled
+from engine.commission import MAX_EARLY
+from engine.events import Kind
+from engine.inbound import execution_draft
 from engine.order import Order, State
-from engine.permit import Permit
 from engine.reference import order_id
-from engine.request import parse_order
-from engine.risk import Limits
-from engine.submit import Asker, Desk, DeskSettings
-from tests.unit.book_factory import (
-    ACCOUNT,
-    CLIENT,
-    CLUSTER,
-    CON_IDS,
-    FoldingCommitter,
-    Ledger,
-    ScriptedBroker,
-    holds,
-    reference,
-    shown,
-    traded,
-)
-
-
-class Wire(ScriptedBroker):
-    """A broker that notes what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.placed: list[Outgoing] = []
-
-    def place(self, order: Outgoing) -> None:
-        self.placed.append(order)
-
-
-class LateCommitter(FoldingCommitter):
-    """Folds only when it is told to: what is on its way to the log is not in the book yet."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger)
-        self.waiting: list[tuple[Sequence[Draft], Done]] = []
-
-    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
-        self.waiting.append((drafts, done))
-
-    def commit_all(self) -> None:
-        """Commit what waits, in order."""
-        waiting, self.waiting = self.waiting, []
-        for drafts, done in waiting:
-            super().submit(drafts, done)
-
-
-class Scene:
-    """A leader on session 1: its book, its desk, and the way in."""
-
-    def __init__(self, committer: type[FoldingCommitter] = FoldingCommitter) -> None:
-        self.ledger, self.wire, self.doubts = Ledger(), Wire(), list[str]()
-        self.ledger.session(1)
-        self.permit = Permit()
-        self.permit.grant(5, boottime())
-        self.permit.session = 1
-        self.permit.shut.clear()
-        settings = DeskSettings(CLUSTER, Limits(), {"": 60.0})
-        self.desk = Desk(self.ledger.book, self.permit, self.wire, settings)
-        self.inbound = Inbound(self.ledger.book, self.desk, self.doubts.append)
-        self.committer = committer(self.ledger)
-        self.desk.begin(self.committer)  # type: ignore[arg-type]
-        self.inbound.begin(self.committer, CLIENT)  # type: ignore[arg-type]
-
-    def take(self, *facts: Fact) -> None:
-        """Take facts in this order."""
-        for fact in facts:
-            self.inbound.take(fact)
-
-    def order(self, oid: str) -> Order:
-        """The order as it stands."""
-        return self.ledger.order(oid)
+from tests.unit.book_factory import ACCOUNT, CLIENT, CLUSTER, CON_IDS, holds, reference, shown, traded
+from tests.unit.desk_factory import ASKER, LateCommitter, Scene, request
 
 
 @pytest.fixture
@@ -190,20 +119,14 @@ def test_committed_late_or_at_once_is_the_same_order(facts: list[Fact]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(mixed(REJECTED))
-@pytest.mark.xfail(strict=True, reason="Inactive makes it WORKING, and the error is then not heard")
 def test_rejected_order_is_the_same_whatever_the_order_of_its_callbacks(facts: list[Fact]) -> None:
     assert fate(after(facts).order(OID)) == fate(after(REJECTED[::-1]).order(OID))
 
 
-@pytest.mark.xfail(strict=True, reason="a status carries no contract, and an openOrder that comes second adds nothing")
 def test_contract_is_learned_from_open_order_also_when_a_status_came_first() -> None:
     assert after([status("Submitted"), shown(OID)]).order(OID).con_id == CON_IDS["AAPL"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a late status is judged by the state before the end that is on its way",
-)
 def test_late_status_does_not_reopen_an_order_whose_end_is_on_its_way_to_the_log() -> None:
     scene = Scene(LateCommitter)
     scene.ledger.accept("k1", session=1, broker_id=1)
@@ -212,10 +135,6 @@ def test_late_status_does_not_reopen_an_order_whose_end_is_on_its_way_to_the_log
     assert scene.order(OID).state is State.CANCELLED
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="folded into nothing; the next list of executions mends it",
-)
 def test_commission_that_comes_before_its_execution_is_kept() -> None:
     scene = after([commission(), traded(OID, "0001.01", 4)])
     assert scene.ledger.book.executions[ACCOUNT, "0001"].commission == 1
@@ -294,7 +213,7 @@ def test_same_evidence_is_on_its_way_to_the_log_only_once() -> None:
 
 
 async def test_order_that_this_process_wrote_is_stamped_and_acknowledged(scene: Scene) -> None:
-    code, order = await scene.desk.place(_request(), Asker("local", "c1"))
+    code, order = await scene.desk.place(request(), ASKER)
     assert (code, order.state, len(scene.wire.placed)) == (201, State.SENDING, 1)
     assert order.id in scene.desk.unacknowledged
     scene.take(shown(order.id, broker_order_id=1))
@@ -302,17 +221,35 @@ async def test_order_that_this_process_wrote_is_stamped_and_acknowledged(scene: 
     assert (order.state, order.acknowledged_at is not None) == (State.WORKING, True)
 
 
-@pytest.mark.xfail(strict=True, reason="`acknowledged` forgets it before the event is made")
 async def test_time_of_the_write_stands_in_the_ledger(scene: Scene) -> None:
-    _, order = await scene.desk.place(_request(), Asker("local", "c1"))
+    _, order = await scene.desk.place(request(), ASKER)
     scene.take(shown(order.id, broker_order_id=1))
     assert order.sent_at is not None
 
 
-def _request() -> Any:
-    return parse_order(
-        {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "MKT"}
-    )
+async def test_time_of_the_write_is_kept_when_an_execution_comes_first_or_the_session_is_lost(scene: Scene) -> None:
+    filled, late = await scene.place("filled"), await scene.place("late")
+    scene.take(traded(filled.id, perm_id=901))
+    assert (filled.state, filled.sent_at is not None) == (State.FILLED, True)
+    scene.next_session()
+    scene.take(shown(late.id, perm_id=902, broker_order_id=2))
+    assert (late.state, late.sent_at is not None) == (State.WORKING, True)
+
+
+async def test_refusal_and_end_acknowledge_the_order_too(scene: Scene) -> None:
+    refused, ended = await scene.place("refused"), await scene.place("ended")
+    assert len(scene.desk.unacknowledged) == 2
+    scene.take(BrokerError(refused.broker_order_id or 0, 201, "no"))
+    scene.take(status("Cancelled", 902, broker_order_id=ended.broker_order_id or 0))
+    assert not scene.desk.unacknowledged
+    assert refused.sent_at is not None
+    assert ended.sent_at is not None
+
+
+async def test_order_whose_end_a_reconciliation_wrote_waits_for_no_answer_any_more(scene: Scene) -> None:
+    order = await scene.place()
+    scene.ledger.add(Kind.ORDER_CANCELLED, order.id, reason="cancelled at the broker")
+    assert not scene.desk.unacknowledged
 
 
 # ---- whose is it?
@@ -325,6 +262,7 @@ def test_reference_decides_before_perm_id_and_another_tag_is_nobodys(scene: Scen
     assert scene.inbound.find("", 900, 0) is scene.order(oid)
     assert scene.inbound.find("typed by hand", 0, 1) is scene.order(oid)
     assert scene.inbound.find("", 0, 0) is None
+    assert scene.inbound.find(reference(oid, tag="ZZZZ"), 0, 1) is None  # nor is it by an order id
 
 
 @pytest.mark.rule(26)
@@ -354,7 +292,6 @@ def test_strangers_order_is_left_to_the_reconciliation_and_asks_for_nothing(scen
     assert (scene.doubts, scene.ledger.book.orders) == ([], {})
 
 
-@pytest.mark.xfail(strict=True, reason="`find` gives up on a reference with another tag before it looks at the permId")
 def test_recorded_order_of_another_cluster_is_found_by_its_perm_id(scene: Scene) -> None:
     foreign = reference("A" * 16, tag="ZZZZ")
     fields = {
@@ -367,10 +304,78 @@ def test_recorded_order_of_another_cluster_is_found_by_its_perm_id(scene: Scene)
 
 
 @pytest.mark.rule(26)
-@pytest.mark.xfail(
-    strict=True,
-    reason="only the next periodic reconciliation finds it",
-)
+@pytest.mark.parametrize("committed", [True, False])
+def test_callbacks_of_a_twin_ask_once_and_move_nothing_but_the_position(committed: bool) -> None:
+    scene = Scene(LateCommitter)
+    oid = scene.ledger.accept("k1", session=1, broker_id=1)
+    scene.take(shown(oid, perm_id=900))
+    if committed:
+        scene.committer.commit_all()
+    twin = shown(oid, perm_id=901, status="Cancelled")
+    scene.take(twin, twin, traded(oid, perm_id=901, quantity=4), status("Cancelled", 901))
+    scene.committer.commit_all()
+    assert (scene.order(oid).state, scene.order(oid).perm_id, scene.order(oid).filled) == (State.WORKING, 900, 4)
+    assert len(scene.doubts) == 1
+
+
+@pytest.mark.rule(19)
+def test_execution_of_an_order_that_the_ledger_lost_is_left_to_the_reconciliation(scene: Scene) -> None:
+    scene.take(traded(order_id(CLUSTER, "local", "lost")))
+    assert (len(scene.doubts), scene.ledger.book.executions) == (1, {})
+
+
+@pytest.mark.rule(27)
+def test_live_execution_that_contradicts_a_booked_one_is_not_booked_and_asks(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.take(traded(oid, "0001.01", 4), traded(oid, "0001.02", 4, side="SELL"))
+    assert len(scene.doubts) == 1
+    assert scene.ledger.book.positions[ACCOUNT, CON_IDS["AAPL"]].quantity == 4
+
+
+@pytest.mark.rule(28)
+@pytest.mark.parametrize(
+    ("change", "asks"),
+    [({"quantity": Decimal(8)}, 1), ({"limit_price": Decimal(191)}, 1), ({"stop_price": Decimal(3)}, 0), ({}, 0),
+     ({"order_type": "MKT", "limit_price": Decimal(1)}, 0)],
+)  # fmt: skip
+def test_order_that_was_changed_at_the_broker_asks_once_for_each_change(change: dict[str, Any], asks: int) -> None:
+    scene = Scene()
+    oid = scene.ledger.working()
+    scene.take(shown(oid, **change), shown(oid, **change))
+    assert len(scene.doubts) == asks
+    scene.take(shown(oid, quantity=Decimal(7)))
+    assert len(scene.doubts) == asks + 1
+
+
+def test_doubt_is_told_again_on_the_next_session(scene: Scene) -> None:
+    lost = shown(order_id(CLUSTER, "local", "lost"))
+    scene.take(lost, lost)
+    scene.next_session()
+    scene.take(lost)
+    assert len(scene.doubts) == 2
+
+
+def test_evidence_that_was_judged_by_a_state_that_is_over_asks_again() -> None:
+    scene = Scene(LateCommitter)
+    oid = scene.ledger.accept("k1", session=1, broker_id=1)
+    scene.take(shown(oid))
+    scene.committer.refuse_all()
+    assert len(scene.doubts) == 1
+    scene.take(shown(oid))  # and it is not thought to be on its way any more
+    scene.committer.commit_all()
+    assert scene.order(oid).state is State.WORKING
+
+
+def test_execution_that_somebody_else_booked_meanwhile_asks_for_nothing() -> None:
+    scene = Scene(LateCommitter)
+    oid = scene.ledger.working()
+    scene.take(traded(oid))
+    scene.ledger.fill(oid)
+    scene.committer.commit_all()
+    assert (scene.doubts, scene.order(oid).filled) == ([], 10)
+
+
+@pytest.mark.rule(26)
 def test_second_perm_id_under_one_reference_asks_for_a_reconciliation(scene: Scene) -> None:
     oid = scene.ledger.working(perm_id=900)
     scene.take(shown(oid, perm_id=901))
@@ -400,6 +405,27 @@ def test_error_about_an_order_that_has_shown_itself_ends_nothing(scene: Scene, c
     oid = scene.ledger.working(broker_id=1)
     scene.take(BrokerError(1, code, "on a modify"))
     assert scene.order(oid).state is State.WORKING
+
+
+def test_refusal_of_an_order_that_rests_ends_nothing_and_asks(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1, broker_id=1)
+    scene.take(status("PreSubmitted"), status("Inactive"), BrokerError(1, 201, "no margin"))
+    assert (scene.order(oid).state, len(scene.doubts)) == (State.WORKING, 1)
+
+
+def test_refusal_of_an_inactive_order_that_has_traded_ends_nothing(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1, broker_id=1)
+    scene.take(status("Inactive"), traded(oid, quantity=4), BrokerError(1, 201, "no margin"))
+    assert scene.order(oid).state is State.WORKING
+
+
+def test_error_about_an_order_id_that_was_taken_back_says_nothing_of_the_new_one(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1, broker_id=1)
+    duplicate = BrokerError(1, 103, "Duplicate order id")
+    scene.take(duplicate)
+    scene.ledger.add(Kind.ORDER_LICENSED, oid, session=1, broker_order_id=2)
+    scene.take(duplicate, BrokerError(1, 201, "no"))
+    assert scene.order(oid).state is State.SENDING
 
 
 @pytest.mark.parametrize("code", [161, 202, 399, 404, 10147, 10148, 10349, 2103, 1100, 99999])
@@ -433,6 +459,37 @@ def test_commission_is_noted_on_its_execution_once(scene: Scene) -> None:
     scene.take(commission())
     execution = scene.ledger.book.executions[ACCOUNT, "0001"]
     assert (execution.commission, execution.commission_currency, scene.ledger.book.seq) == (1, "USD", seq)
+
+
+@pytest.mark.parametrize("order", ["commission first", "execution first"])
+def test_commission_is_noted_whatever_comes_first_and_is_on_its_way(order: str) -> None:
+    scene = Scene(LateCommitter)
+    facts = [commission(), traded(exec_id="0001.01")]
+    scene.take(*(facts if order == "commission first" else facts[::-1]))
+    scene.committer.commit_all()
+    scene.committer.commit_all()
+    assert scene.ledger.book.executions[ACCOUNT, "0001"].commission == 1
+    assert scene.count(Kind.COMMISSION) == 1
+
+
+def test_commission_of_an_execution_that_a_reconciliation_booked_is_noted(scene: Scene) -> None:
+    scene.take(commission())
+    scene.ledger.fill(None)
+    scene.take(holds(10))  # whatever comes next
+    assert scene.ledger.book.executions[ACCOUNT, "0001"].commission == 1
+
+
+def test_commission_of_a_correction_replaces_the_one_before_and_an_old_one_does_not_come_back(scene: Scene) -> None:
+    corrected = CommissionFact("0001.02", Decimal("0.70"), "USD", None)
+    scene.take(traded(exec_id="0001.01"), commission(), traded(exec_id="0001.02", quantity=7), corrected, commission())
+    assert scene.ledger.book.executions[ACCOUNT, "0001"].commission == Decimal("0.70")
+
+
+def test_early_commissions_are_bounded(scene: Scene) -> None:
+    scene.take(*(commission(f"{n:05}.01") for n in range(MAX_EARLY + 1)))
+    scene.take(traded(exec_id="00000.01"), traded(exec_id="00001.01"))
+    assert scene.ledger.book.executions[ACCOUNT, "00000"].commission is None  # the oldest was dropped
+    assert scene.ledger.book.executions[ACCOUNT, "00001"].commission == 1
 
 
 def test_brokers_positions_are_remembered_as_said(scene: Scene) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from ha.config import Settings, load_settings
 from ha.local import secret
 from ha.local.console import _text
 from ha.local.database import DatabaseRefused, Urls, named, with_user
 from ha.local.parts import Commands, Layout, common_env, for_one, migrate_spec, notes, replica_env, replica_spec
 from ha.local.ports import Ports, busy, holder
 from ha.local.supervise import Event, restart_delay
+from ha.local.watchdog import DEFAULT, _seconds
 
 
 def layout(tmp_path: Path, **env: str) -> Layout:
@@ -120,6 +122,25 @@ def test_a_secret_file_is_found_from_another_directory(tmp_path: Path, monkeypat
 
 def test_this_machine_is_never_reached_through_a_proxy() -> None:
     assert common_env({"no_proxy": "intra"})["no_proxy"] == "intra,127.0.0.1,localhost"
+
+
+def test_the_launchers_own_supervisor_is_none_of_its_children(tmp_path: Path) -> None:
+    env = {"NOTIFY_SOCKET": "/run/systemd/notify", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7", "WATCHDOG": "1.2"}
+    kept = replica_env(layout(tmp_path, **env), "a")
+    assert not kept.keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+    assert kept["WATCHDOG"] == "1.2"
+
+
+def test_a_replicas_settings_are_valid_and_warn_of_nothing(tmp_path: Path) -> None:
+    env = replica_env(layout(tmp_path), "a")
+    assert load_settings(env).warnings == ()
+
+
+def test_without_the_setting_the_launcher_waits_as_long_as_the_replica_means(tmp_path: Path) -> None:
+    default = Settings.model_fields["watchdog"].default
+    assert default == DEFAULT
+    waits = {"": default, "soon": default, "0": default, "nan": default, "0.9": 0.9}
+    assert {text: _seconds(text) for text in waits} == waits
 
 
 def test_a_setting_with_a_replicas_name_is_for_it_alone(tmp_path: Path) -> None:

@@ -156,6 +156,26 @@ def test_only_trace_lets_libraries_speak_below_info() -> None:
     assert len(lines_of(speak, LOG_LEVEL="TRACE")) == 1
 
 
+@pytest.mark.parametrize(("level", "lines"), [("TRACE", 2), ("DEBUG", 2), ("INFO", 1), ("WARNING", 1), ("ERROR", 0)])
+def test_libraries_speak_from_warning_on_and_below_only_for_who_debugs(level: str, lines: int) -> None:
+    def speak() -> None:
+        logging.getLogger("ib_async.client").info("Connecting to 127.0.0.1:4002 with clientId 17...")
+        logging.getLogger("alembic.runtime.plugins").warning("odd")
+
+    assert len(lines_of(speak, LOG_LEVEL=level)) == lines
+
+
+def test_beside_a_file_stderr_may_have_less(tmp_path: Path) -> None:
+    def speak() -> None:
+        logger.info("less")
+        logger.warning("more")
+
+    file = tmp_path / "a.log"
+    assert [line.split(": ")[-1] for line in lines_of(speak, LOG_FILE=str(file), LOG_STDERR="warning")] == ["more"]
+    assert len(file.read_text().splitlines()) == 2
+    assert len(lines_of(speak, LOG_STDERR="warning")) == 2, "without a file everything is on stderr"
+
+
 def test_events_below_the_level_are_left_out() -> None:
     def speak() -> None:
         logger.info("less")

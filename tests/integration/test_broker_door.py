@@ -1,0 +1,111 @@
+"""The door to the gateway on a real socket: every message counts in one pace, requests wait for it within their deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+
+from engine.broker import Admitted, Fact, OpenOrder, Outgoing, Paced, RequestFailed, Throttled
+from engine.broker_ib import IbBroker
+from engine.pace import OVERTAKE
+from tests.integration.sim_fixture import Sim, sim_process, until
+
+HOST = "127.0.0.1"
+
+
+class Door:
+    """A broker door with a session, and what came through it."""
+
+    def __init__(self, sim: Sim, rate: float) -> None:
+        self.facts: list[Fact] = []
+        self.broker = IbBroker(HOST, sim.port, 7, self.facts.append, rate=rate)
+
+    def place(self, number: int) -> None:
+        """Write a resting order under this orderId."""
+        self.broker.place(
+            Outgoing(
+                number, f"ref{number}", "DU1234567", "AAPL", "STK", "SMART", "USD", 0, "BUY", Decimal(1), "LMT", Decimal("1.00"),
+                None, "DAY", {},
+            )
+        )  # fmt: skip
+
+    def shown(self) -> set[int]:
+        """OrderIds that the gateway showed."""
+        return {fact.broker_order_id for fact in self.facts if isinstance(fact, OpenOrder)}
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Sim]:
+    """A stand-in gateway."""
+    async with sim_process() as running:
+        yield running
+
+
+async def opened(sim: Sim, rate: float) -> Door:
+    """A door that was admitted."""
+    door = Door(sim, rate)
+    assert isinstance(await door.broker.connect(3.0), Admitted)
+    return door
+
+
+async def test_order_above_the_pace_is_not_written_and_says_so(sim: Sim) -> None:
+    door = await opened(sim, rate=10.0)
+    for number in range(1, 10):  # startApi was the first message
+        door.place(number)
+    with pytest.raises(Paced):
+        door.place(10)
+    await until(lambda: len(door.shown()) == 9, "nine orders shown")
+    assert not any(isinstance(fact, Throttled) for fact in door.facts)
+    door.broker.abort()
+
+
+async def test_request_waits_for_its_turn_and_comes_within_a_second(sim: Sim) -> None:
+    door = await opened(sim, rate=10.0)
+    for number in range(1, 10):
+        door.place(number)
+    started = asyncio.get_running_loop().time()
+    orders = await door.broker.open_orders(3.0)
+    assert len(orders) == 9
+    assert 0.5 < asyncio.get_running_loop().time() - started < 2.5
+    door.broker.abort()
+
+
+async def test_request_whose_turn_does_not_come_in_time_failed_and_says_nothing_of_the_broker(sim: Sim) -> None:
+    door = await opened(sim, rate=10.0)
+    for number in range(1, 10):
+        door.place(number)
+    with pytest.raises(RequestFailed):
+        await door.broker.open_orders(0.1)
+    assert (await door.broker.current_time(3.0)) > 0  # and the next one is not confused by it
+    door.broker.abort()
+
+
+async def test_cancel_overtakes_and_is_not_queued_by_the_client_library(sim: Sim) -> None:
+    door = await opened(sim, rate=10.0)
+    for number in range(1, 10):
+        door.place(number)
+    for number in range(1, 1 + OVERTAKE):
+        door.broker.cancel(number)
+
+    async def cancelled() -> int:
+        return len(await sim.journal("cancelled"))
+
+    async with asyncio.timeout(0.9):  # before the window of ten has moved on
+        while await cancelled() < OVERTAKE:
+            await asyncio.sleep(0.01)
+    assert not any(isinstance(fact, Throttled) for fact in door.facts)
+    door.broker.abort()
+
+
+async def test_two_requests_at_once_are_answered_one_after_the_other(sim: Sim) -> None:
+    door = await opened(sim, rate=45.0)
+    door.place(1)
+    now, orders, again = await asyncio.gather(
+        door.broker.current_time(3.0), door.broker.open_orders(3.0), door.broker.open_orders(3.0)
+    )
+    assert now > 0
+    assert len(orders) == len(again) == 1
+    door.broker.abort()
