@@ -20,6 +20,9 @@ class Limits:
     symbols: frozenset[str] | None = None
 
 
+NO_LIMITS = Limits()
+
+
 def check(request: OrderRequest, book: Book, limits: Limits) -> None:
     """Raises Problem 422 that names the field and the limit."""
     errors = list(_violations(request, book, limits))
@@ -27,16 +30,25 @@ def check(request: OrderRequest, book: Book, limits: Limits) -> None:
         raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(e.message for e in errors), errors)
 
 
+def excesses(limits: Limits, symbol: str, quantity: Decimal, price: Decimal | None) -> list[str]:
+    """Sentences for each limit that an order at the broker breaks, whoever made it so (R28)."""
+    return [error.message for error in _of_one_order(limits, symbol, quantity, price)]
+
+
 def _violations(request: OrderRequest, book: Book, limits: Limits) -> list[FieldError]:
-    found = []
-    if limits.symbols is not None and request.symbol not in limits.symbols:
-        found.append(FieldError("symbol", f"{request.symbol} is not among the allowed symbols (ALLOWED_SYMBOLS)"))
-    if limits.max_quantity is not None and request.quantity > limits.max_quantity:
-        found.append(FieldError("quantity", f"{request.quantity} is above MAX_ORDER_QUANTITY {limits.max_quantity}"))
-    price = request.limit_price or request.stop_price
-    if limits.max_value is not None and price is not None and request.quantity * price > limits.max_value:
-        found.append(FieldError("quantity", f"{request.quantity * price} is above MAX_ORDER_VALUE {limits.max_value}"))
+    found = _of_one_order(limits, request.symbol, request.quantity, request.limit_price or request.stop_price)
     ours = len(book.open_ids) - len(book.open_externals)  # what somebody else has at the broker uses up nothing of ours
     if limits.max_open_orders is not None and ours >= limits.max_open_orders:
         found.append(FieldError("body", f"{ours} orders are open, MAX_OPEN_ORDERS is {limits.max_open_orders}"))
+    return found
+
+
+def _of_one_order(limits: Limits, symbol: str, quantity: Decimal, price: Decimal | None) -> list[FieldError]:
+    found = []
+    if limits.symbols is not None and symbol not in limits.symbols:
+        found.append(FieldError("symbol", f"{symbol} is not among the allowed symbols (ALLOWED_SYMBOLS)"))
+    if limits.max_quantity is not None and quantity > limits.max_quantity:
+        found.append(FieldError("quantity", f"{quantity} is above MAX_ORDER_QUANTITY {limits.max_quantity}"))
+    if limits.max_value is not None and price is not None and quantity * price > limits.max_value:
+        found.append(FieldError("quantity", f"{quantity * price} is above MAX_ORDER_VALUE {limits.max_value}"))
     return found

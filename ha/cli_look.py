@@ -1,4 +1,4 @@
-"""The commands that look at a running pair: their options. What they do is in ha.cli_read."""
+"""The commands that look at a running pair: their options. What they do is in ha.cli_read (and ha.cli_operate)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ Url = Annotated[
 ]
 Token = Annotated[str | None, typer.Option("--token", envvar="ADAPTER_TOKEN", help="Bearer token.", show_envvar=True)]
 Dir = Annotated[Path, typer.Option("--dir", help="Where `adapter up` keeps everything.")]
+PairDir = Annotated[
+    Path | None, typer.Option("--dir", help="Where `adapter up` keeps everything; .adapter if left out.")
+]
 DIR = Path(".adapter")
 
 
@@ -32,16 +35,21 @@ def refuse(error: Exception) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _client(url: list[str] | None, token: str | None, directory: Path) -> PairClient:
-    from ha.pair_client import PairClient, UsageError, find_urls
+def client_for(url: list[str] | None, token: str | None, directory: Path | None) -> PairClient:
+    """Who is asked. Ends the command with a sentence: 2 for a wrong address, 1 where no pair is."""
+    from ha.pair_client import NoPair, PairClient, UsageError, find_urls
 
     try:
-        return PairClient(find_urls(url or [], os.environ, directory), token)
+        return PairClient(find_urls(url or [], os.environ, directory or DIR, named=directory is not None), token)
     except UsageError as error:
         refuse(error)
+    except NoPair as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
-def _screen() -> Screen:
+def screen() -> Screen:
+    """stdout and stderr."""
     from ha.cli_read import Screen
 
     return Screen.standard()
@@ -55,14 +63,14 @@ def status(
     times: Annotated[int | None, typer.Option(min=1, help="With --watch: stop after so many looks.")] = None,
     url: Url = None,
     token: Token = None,
-    directory: Dir = DIR,
+    directory: PairDir = None,
     as_json: Json = False,
 ) -> None:
     """Both replicas: role, epoch, gate, gateway, lag. 1 unless one leads, its gate is open, and both are healthy."""
     from ha import cli_read
 
-    client = _client(url, token, directory)
-    raise typer.Exit(cli_read.status(client, _screen(), as_json, every if watch else None, times))
+    client = client_for(url, token, directory)
+    raise typer.Exit(cli_read.status(client, screen(), as_json, every if watch else None, times))
 
 
 @app.command()
@@ -76,7 +84,7 @@ def orders(
     live: Annotated[bool, typer.Option("--open", help="Only those that can still change.")] = False,
     url: Url = None,
     token: Token = None,
-    directory: Dir = DIR,
+    directory: PairDir = None,
     as_json: Json = False,
 ) -> None:
     """Orders, oldest first."""
@@ -89,16 +97,16 @@ def orders(
         "after": after,
     }
     raise typer.Exit(
-        cli_read.orders(_client(url, token, directory), _screen(), as_json, filters=filters, limit=limit, live=live)
+        cli_read.orders(client_for(url, token, directory), screen(), as_json, filters=filters, limit=limit, live=live)
     )
 
 
 @app.command()
-def positions(url: Url = None, token: Token = None, directory: Dir = DIR, as_json: Json = False) -> None:
+def positions(url: Url = None, token: Token = None, directory: PairDir = None, as_json: Json = False) -> None:
     """Positions here and at the broker. 1 if one differs."""
     from ha import cli_read
 
-    raise typer.Exit(cli_read.positions(_client(url, token, directory), _screen(), as_json))
+    raise typer.Exit(cli_read.positions(client_for(url, token, directory), screen(), as_json))
 
 
 @app.command()
@@ -106,24 +114,59 @@ def history(
     limit: Annotated[int, typer.Option(min=1, help="How many terms, the newest.")] = 20,
     url: Url = None,
     token: Token = None,
-    directory: Dir = DIR,
+    directory: PairDir = None,
     as_json: Json = False,
 ) -> None:
     """Starts, failovers and switchovers, with the time of each phase."""
     from ha import cli_read
 
-    raise typer.Exit(cli_read.history(_client(url, token, directory), _screen(), as_json, limit))
+    raise typer.Exit(cli_read.history(client_for(url, token, directory), screen(), as_json, limit))
 
 
-@app.command()
+breaks_app = typer.Typer(help="Open differences between the ledger and the broker. 1 if there is one.")
+app.add_typer(breaks_app, name="breaks")
+
+
+@breaks_app.callback(invoke_without_command=True)
 def breaks(
+    context: typer.Context,
     resolved: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
     url: Url = None,
     token: Token = None,
-    directory: Dir = DIR,
+    directory: PairDir = None,
     as_json: Json = False,
 ) -> None:
     """Open differences between the ledger and the broker. 1 if there is one."""
+    if context.invoked_subcommand is not None:
+        context.obj = (url, token, directory, as_json)  # before or behind the word `resolve`: they count
+        return
     from ha import cli_read
 
-    raise typer.Exit(cli_read.breaks(_client(url, token, directory), _screen(), as_json, resolved))
+    raise typer.Exit(cli_read.breaks(client_for(url, token, directory), screen(), as_json, resolved))
+
+
+@breaks_app.command()
+def resolve(
+    context: typer.Context,
+    break_id: Annotated[str, typer.Argument(metavar="ID", help="The break, as `adapter breaks` names it.")],
+    resolution: Annotated[str, typer.Argument(help="What was found; for an order in doubt: dead.")],
+    reason: Annotated[str, typer.Option(help="Why, for the log.")],
+    perm_id: Annotated[int | None, typer.Option(help="The broker's order, where the resolution names one.")] = None,
+    url: Url = None,
+    token: Token = None,
+    directory: PairDir = None,
+    as_json: Json = False,
+) -> None:
+    """An operator's word on a difference."""
+    from ha import cli_operate
+
+    before = context.obj
+    raise typer.Exit(
+        cli_operate.resolve(
+            client_for(url or before[0], token or before[1], directory or before[2]),
+            screen(),
+            as_json or before[3],
+            break_id,
+            {"resolution": resolution, "reason": reason} | ({} if perm_id is None else {"perm_id": perm_id}),
+        )
+    )

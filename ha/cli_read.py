@@ -61,7 +61,11 @@ class Screen:
 
 def drawn(parts: Sequence[Grid | str]) -> Group:
     """The same for rich."""
-    return Group(*(Text(part) if isinstance(part, str) else part.table() for part in parts))
+    return Group(*(Text(part, style=_style(part)) if isinstance(part, str) else part.table() for part in parts))
+
+
+def _style(sentence: str) -> str:
+    return "bold yellow" if sentence.startswith(views.WISHES) else ""
 
 
 def status(client: PairClient, screen: Screen, as_json: bool, watch: float | None, times: int | None) -> int:
@@ -100,7 +104,7 @@ def _watch(client: PairClient, screen: Screen, as_json: bool, every: float, time
 def _look(client: PairClient) -> tuple[dict[str, Any], list[Grid | str]]:
     best, _ = client.best("/api/v1/cluster")
     cluster: dict[str, Any] | None = best.body if best else None
-    answers = _with_the_other(client, cluster, client.each("/health"))
+    answers = with_the_other(client, cluster, client.each("/health"))
     wrong = views.faults(answers)
     body = {
         "fine": not wrong,
@@ -108,10 +112,10 @@ def _look(client: PairClient) -> tuple[dict[str, Any], list[Grid | str]]:
         "cluster": cluster,
         "replicas": [{"url": a.url, "status": a.status, "reason": a.reason or None, "health": a.body} for a in answers],
     }
-    return body, [views.headline(cluster, answers), views.replicas(answers), *wrong]
+    return body, [views.headline(cluster, answers), views.replicas(answers), *views.wishes(cluster, answers), *wrong]
 
 
-def _with_the_other(client: PairClient, cluster: Mapping[str, Any] | None, answers: list[Answer]) -> list[Answer]:
+def with_the_other(client: PairClient, cluster: Mapping[str, Any] | None, answers: list[Answer]) -> list[Answer]:
     """Who names one replica sees the other one too: the first knows where it is."""
     if len(client.urls) != 1 or cluster is None or answers[0].status is None:
         return answers

@@ -34,7 +34,7 @@ def _replica(answer: Answer) -> list[str]:
         "open" if _part(health, "gate").get("open") else "shut",
         session if health.get("role") == "leader" or gateway.get("session") else form.NOTHING,
         form.text(database.get("seq")) if database.get("reachable") else "away",
-        form.text(etcd.get("members")) if etcd.get("reachable") else "away",
+        "none" if health.get("single") else form.text(etcd.get("members")) if etcd.get("reachable") else "away",
         form.duration(_part(health, "tail").get("lag_ms")),
         form.text(health.get("breaks")),
         form.duration(health.get("uptime_ms")),
@@ -85,6 +85,29 @@ def headline(cluster: Row | None, answers: Sequence[Answer]) -> str:
     parts.append(f"epoch {form.text(leader.get('epoch') or known.get('epoch'))}")
     parts += [word for word in ("paused", "halted") if known.get(word) or any(body.get(word) for body in bodies)]
     return ", ".join(parts)
+
+
+PAUSED, HALTED = "PAUSED", "HALTED"
+WISHES = (PAUSED, HALTED)
+_MEANING = {
+    PAUSED: "no automatic failover until `adapter resume`",
+    HALTED: "no new orders until `adapter unhalt`; cancels pass",
+}
+
+
+def wishes(cluster: Row | None, answers: Sequence[Answer]) -> list[str]:
+    """What operators asked for and is in force: by whom and why, and what it means."""
+    bodies: list[Row] = [a.body for a in answers if isinstance(a.body, dict) and "role" in a.body]
+    known, found = _part(cluster or {}, "wishes"), []
+    for word in WISHES:
+        key = word.lower()
+        if not (cluster or {}).get(key) and not any(body.get(key) for body in bodies):
+            continue
+        said = _part(known, key)
+        by = f" by {form.text(said['by'])}" if said.get("by") else ""
+        why = f": {form.text(said['reason'])}" if said.get("reason") else ""
+        found.append(f"{word}{by}{why} ({_MEANING[word]})")
+    return found
 
 
 def orders(rows: Iterable[Row], now: datetime) -> Grid:

@@ -157,6 +157,7 @@ class Health:
         leader = seen.record.name if seen is not None and seen.record is not None else None
         return Response(200, {
             "leader": leader, "epoch": self._epoch(), "paused": node.paused, "halted": "halted" in node.control, "replicas": rows,
+            "wishes": {key: node.control[key] for key in ("paused", "halted") if key in node.control},
         }, self._stamp())  # fmt: skip
 
     def _stamp(self) -> dict[str, str]:

@@ -27,6 +27,10 @@ class UsageError(Exception):
     """The replicas cannot be asked at all, because of how this was called. The text is for the person who did."""
 
 
+class NoPair(Exception):
+    """There is no pair where the person said that one is."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one replica said: its status and JSON body, or (status None) the reason why there is no answer."""
@@ -80,6 +84,12 @@ class PairClient:
         # no proxy: a replica is asked, not whatever stands between this shell and the internet
         self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
 
+    def also(self, urls: Sequence[str]) -> PairClient:
+        """The same, for these replicas too."""
+        made = PairClient(tuple(dict.fromkeys((*self.urls, *urls))), None, self.timeout)
+        made._headers = self._headers
+        return made
+
     def each(self, path: str, parameters: Mapping[str, Any] | None = None) -> list[Answer]:
         """`GET path` from every replica, in the order of `urls`."""
         if not self.urls:
@@ -96,15 +106,23 @@ class PairClient:
         """`GET path` from one replica."""
         given = {key: value for key, value in (parameters or {}).items() if value is not None}
         query = f"?{urlencode(given)}" if given else ""
+        return self._ask(urllib.request.Request(f"{url}{path}{query}", headers=self._headers), url, self.timeout)
+
+    def post(self, url: str, path: str, body: Mapping[str, Any], timeout: float) -> Answer:
+        """`POST path` to one replica, once. Status None = what became of it is not known."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode(), headers, method="POST")
+        return self._ask(request, url, timeout)
+
+    def _ask(self, request: urllib.request.Request, url: str, timeout: float) -> Answer:
         try:
-            request = urllib.request.Request(f"{url}{path}{query}", headers=self._headers)
-            with self._opener.open(request, timeout=self.timeout) as response:
+            with self._opener.open(request, timeout=timeout) as response:
                 return _answer(url, response.status, response.read(_MOST_BYTES), response.headers)
         except urllib.error.HTTPError as error:
             with error:
                 return _answer(url, error.code, error.read(_MOST_BYTES), error.headers)
         except (OSError, http.client.HTTPException) as error:
-            return Answer(url, reason=_reason(error, self.timeout))
+            return Answer(url, reason=_reason(error, timeout))
 
 
 def _answer(url: str, status: int, content: bytes, headers: Any) -> Answer:
@@ -136,12 +154,18 @@ def _reason(error: Exception, timeout: float) -> str:
     return str(getattr(cause, "strerror", None) or cause) or type(cause).__name__
 
 
-def find_urls(given: Sequence[str], environment: Mapping[str, str], directory: Path) -> list[str]:
+def find_urls(
+    given: Sequence[str], environment: Mapping[str, str], directory: Path, *, named: bool = False
+) -> list[str]:
     """The replicas' addresses: those given, else ADAPTER_URL (commas between), else DIR/pair.json, else the default.
 
-    Raises UsageError for an address that is none, or a pair.json that cannot be read.
+    A DIR that the person `named` comes before the environment and the default. Raises NoPair if no pair is up there,
+    UsageError for an address that is none, or a pair.json that cannot be read.
     """
-    urls = list(given) or [url for url in environment.get("ADAPTER_URL", "").split(",") if url.strip()]
+    urls = list(given)
+    if named and not urls and not (urls := _from_pair(directory / "pair.json")):
+        raise NoPair(f"no pair is up in {directory}")
+    urls = urls or [url for url in environment.get("ADAPTER_URL", "").split(",") if url.strip()]
     urls = urls or _from_pair(directory / "pair.json") or [DEFAULT_URL]
     return list(dict.fromkeys(_checked(url.strip()) for url in urls))
 

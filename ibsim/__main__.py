@@ -114,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["conformance"]:
+        from ibsim.conformance import main as conformance
+
+        return conformance(words[1:])
     given = parser().parse_args(words)
     instruments = {one.key: one for one in (*KNOWN, *given.symbol)}
     settings = Settings(

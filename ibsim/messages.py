@@ -237,22 +237,25 @@ def encode(name: str, version: int, values: Mapping[str, Any]) -> bytes:
     return message([str(number), *write(described, version, values)])
 
 
+_BY_NAME = {name: (number, described) for number, (name, described) in REQUESTS.items()}
+_BY_NUMBER = {number: (name, described) for name, (number, described) in ANSWERS.items()}
+
+
 def encode_request(name: str, version: int, values: Mapping[str, Any]) -> bytes:
-    """One framed request, as a client would send it: for tests and for the conformance client."""
-    for number, (known, described) in REQUESTS.items():
-        if known == name:
-            layout_ = PLACE_ORDER_170 if described is PLACE_ORDER and version >= 170 else described
-            return message([str(number), *write(layout_, version, values)])
-    raise KeyError(name)
+    """One framed request, as a client would send it. Raises KeyError for a name that the table lacks."""
+    number, described = _BY_NAME[name]
+    if described is PLACE_ORDER and version >= 170:
+        described = PLACE_ORDER_170
+    return message([str(number), *write(described, version, values)])
 
 
 def decode_answer(fields: Sequence[str], version: int) -> Request:
-    """An answer's name and fields. Raises WireError if the table does not know it."""
+    """An answer's name and fields, for a client. Raises WireError if the table does not know it."""
     number = integer(fields[0] if fields else "")
-    for name, (known, described) in ANSWERS.items():
-        if known == number:
-            try:
-                return Request(name, read(described, version, fields[1:]))
-            except LayoutError as error:
-                raise WireError(f"{name}: {error}") from None
-    raise WireError(f"answer id {number} is not in the table")
+    if number not in _BY_NUMBER:
+        raise WireError(f"answer id {number} is not in the table")
+    name, described = _BY_NUMBER[number]
+    try:
+        return Request(name, read(described, version, fields[1:]))
+    except LayoutError as error:
+        raise WireError(f"{name}: {error}") from None

@@ -37,7 +37,9 @@ def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
     if asked.what_if:
         _what_if(gateway, session, asked, now)
         return
-    if book.orders.find(session.client_id, asked.order_id) is not None or gateway.held.joins(asked):
+    if gateway.held.joins(asked):
+        return
+    if book.orders.find(session.client_id, asked.order_id) is not None:
         book.place(asked, now)
         return
     if asked.order_id <= 0:

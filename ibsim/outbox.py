@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 MAX_UNREAD = 64 << 20
 """Bytes that may wait for a client that does not read, before its session ends."""
 CHOKED = 16 << 20
-"""Bytes that wait for a client from which its requests wait, too."""
+"""Bytes that wait for a client, from which on its requests wait, too."""
+PATIENCE = 30.0
+"""Seconds that a client may read nothing of them, before its session ends."""
 _THAW = 0.05
 
 
@@ -25,10 +27,25 @@ class Outbox:
         self._late_size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._shut = False
+        self._impatience: asyncio.TimerHandle | None = None
+        self.choked = False
+        """So much waits that the client's requests wait, too."""
 
     def connected(self, transport: asyncio.Transport) -> None:
         """From now on it can write."""
         transport.set_write_buffer_limits(high=CHOKED)
+
+    def choke(self) -> None:
+        """The client does not read: it has PATIENCE seconds to begin."""
+        self.choked = True
+        loop = asyncio.get_running_loop()
+        self._impatience = loop.call_later(PATIENCE, self._session.abort, "the client does not read")
+
+    def flows(self) -> None:
+        """The client reads again."""
+        self.choked = False
+        if self._impatience is not None:
+            self._impatience.cancel()
 
     def put(self, data: bytes) -> None:
         """Queues one message; ends the session if too much waits already."""
@@ -86,5 +103,6 @@ class Outbox:
         """The connection is gone."""
         self.forget()
         self._late.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._impatience):
+            if timer is not None:
+                timer.cancel()

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from ibsim.contracts import Instrument, Universe, instrument_of
-from ibsim.orders import Execution, Order
+from ibsim.orders import LIMIT_TYPES, Execution, Order
 from ibsim.wire import plain
 
 Record = dict[str, Any]
@@ -41,8 +41,8 @@ def key_record(order: Order) -> Record:
 def order_record(order: Order) -> Record:
     """All that is needed to make the order again, as it was placed or changed."""
     record = key_record(order)
-    price = order.limit_price if order.limit_price is not None else order.aux_price
-    if price is not None:
+    price = order.limit_price if order.order_type in LIMIT_TYPES else order.aux_price
+    if price:
         record["price"] = plain(price)
     record["account"] = order.account
     record["con_id"] = order.instrument.con_id

@@ -1,22 +1,16 @@
-"""One client's connection: bytes in, requests out to the gateway, answers back. Thin."""
+"""One client's connection: requests in from the inbox, answers out to the outbox. Thin."""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ibsim.inbox import Inbox
 from ibsim.messages import decode, encode
 from ibsim.outbox import Outbox
-from ibsim.pace import VIOLATIONS, Pace
-from ibsim.wire import PREAMBLE, Frames, VersionError, WireError, integer, message, negotiate
+from ibsim.wire import VersionError, WireError, integer, message, negotiate
 
 if TYPE_CHECKING:
     from ibsim.gateway import Gateway
-
-NOW, LATER, NEVER = "now", "later", "never"
-
-MAX_INBOX = 1000
-"""Requests that wait for the pacing limit, before the socket is read no further."""
 
 
 class Session(asyncio.Protocol):
@@ -42,12 +36,8 @@ class Session(asyncio.Protocol):
         self.data_type = 1
         self.summaries: set[str] = set()
         self.out = Outbox(self)
-        self._frames = Frames()
-        self._greeting = b""
-        self._inbox: deque[bytes] = deque()
-        self._pace = Pace()
-        self._choked = False
-        self._inbox_timer: asyncio.TimerHandle | None = None
+        self._in = Inbox(self, self._handle)
+        self._reading = True
 
     # the connection
 
@@ -59,117 +49,59 @@ class Session(asyncio.Protocol):
         self.peer = f"{host}:{port}"
         self.gateway.sessions.connected(self)
 
+    def data_received(self, data: bytes) -> None:
+        self._in.feed(data)
+
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.out.close()
-        if self._inbox_timer is not None:
-            self._inbox_timer.cancel()
+        self._in.close()
         reason = self.reason or (str(exc) if exc else "closed by the client")
-        if not self.reason and self._frames.unfinished:
-            reason += f" inside a message, after {self._frames.unfinished} bytes of it"
+        if not self.reason and self._in.unfinished:
+            reason += f" inside a message, after {self._in.unfinished} bytes of it"
         self.gateway.sessions.peer_gone(self, reason)
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self.out.choke()
         self.regulate()
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self.out.flows()
         self.regulate()
+
+    @property
+    def listening(self) -> bool:
+        """Whether its requests are handled now: not while the gateway is frozen or the client does not read."""
+        return self.state in ("handshake", "connected", "open") and not self.gateway.frozen and not self.out.choked
 
     def regulate(self) -> None:
-        """Reads the socket, or not: while the gateway is frozen, the client does not read, or too much waits."""
+        """Reads the socket and works on, or waits."""
         if self.state in ("closed", "half_open"):
             return
-        if self.gateway.frozen or self._choked or len(self._inbox) > MAX_INBOX:
-            self.transport.pause_reading()
-        else:
+        if self.listening:
+            self._in.wake()
+        self._reading = self.listening and not self._in.full
+        if self._reading:
             self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     # in
-
-    def data_received(self, data: bytes) -> None:
-        problem = ""
-        try:
-            for payload in self._payloads(data):
-                verdict = LATER if self._inbox else self._verdict()
-                if verdict == NOW:
-                    self._handle(payload)
-                elif verdict == LATER:
-                    self._inbox.append(payload)
-                if self.state in ("refused", "closed"):
-                    break
-        except WireError as error:
-            problem = str(error)
-        self._turned(problem)
-
-    def _turned(self, problem: str) -> None:
-        if problem and self.state == "open":
-            self.error(320, f"Server error when reading an API client request.-'bN' : cause - {problem}")
-        self.gateway.flush()
-        if problem:
-            self.end(problem)
-        if self._inbox:
-            self.regulate()
-
-    def _payloads(self, data: bytes) -> Iterator[bytes]:
-        if self._greeting == PREAMBLE:
-            return self._frames.feed(data)
-        wanted = len(PREAMBLE) - len(self._greeting)
-        self._greeting += data[:wanted]
-        if not PREAMBLE.startswith(self._greeting):
-            raise WireError("the connection does not begin with API")
-        return self._frames.feed(data[wanted:])
-
-    def _verdict(self) -> str:
-        """What the pacing limit means for the next request: NOW, LATER or NEVER."""
-        pacing = self.gateway.faults.active.get("pacing")
-        if pacing is None or self.state != "open":
-            return NOW
-        loop = asyncio.get_running_loop()
-        wait = self._pace.wait(loop.time(), pacing["limit"])
-        if not wait:
-            return NOW
-        if pacing["over"] == "delay":
-            if self._inbox_timer is None:
-                self._inbox_timer = loop.call_later(wait, self._work_off)
-            return LATER
-        if self._pace.violated(loop.time()):
-            count, limit = self._pace.violations, pacing["limit"]
-            text = f"Max rate of messages per second has been exceeded:max={limit} rec={limit + 1} ({count})"
-            self.error(100, text)
-            if count >= VIOLATIONS:
-                raise WireError(f"the pacing limit was exceeded in {count} seconds")
-        return NOW if pacing["over"] == "error" else NEVER
-
-    def _work_off(self) -> None:
-        """Handles what waited for the pacing limit, as far as it goes."""
-        self._inbox_timer = None
-        problem = ""
-        try:
-            while self._inbox and (verdict := self._verdict()) != LATER:
-                payload = self._inbox.popleft()
-                if verdict == NOW:
-                    self._handle(payload)
-        except WireError as error:
-            problem = str(error)
-        self._turned(problem)
-        self.regulate()
 
     def _handle(self, payload: bytes) -> None:
         if self.state == "handshake":
             self._greet(payload)
             return
         request = decode(payload, self.version)
-        if self.state == "connected":
-            if request.name != "startApi":
-                raise WireError(f"{request.name} before startApi")
-            self.client_id = integer(request.fields["clientId"])
-            self.gateway.sessions.start(self)
-        else:
+        if self.state == "open":
             self.gateway.serve(self, request)
+            return
+        if request.name != "startApi":
+            raise WireError(f"{request.name} before startApi")
+        self.client_id = integer(request.fields["clientId"])
+        self.gateway.sessions.start(self)
 
     def _greet(self, payload: bytes) -> None:
         highest = self.gateway.settings.server_version
@@ -183,6 +115,16 @@ class Session(asyncio.Protocol):
         self.state = "connected"
         self.out.put(message([str(self.version), self.gateway.handshake_time()]))
         self.gateway.touched(self, greeting=True)
+
+    def turned(self, problem: str) -> None:
+        """A turn's requests are handled; `problem` is what was wrong with the last one, if anything was."""
+        if problem and self.state == "open":
+            self.error(320, f"Server error when reading an API client request.-'bN' : cause - {problem}")
+        self.gateway.flush()
+        if problem:
+            self.end(problem)
+        elif self._in.full == self._reading:
+            self.regulate()
 
     # out
 

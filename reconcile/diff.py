@@ -7,180 +7,29 @@ the session of the order's licence: orderIds roll back, permIds do not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 
 from engine.book import Book
 from engine.broker import ExecutionFact, OpenOrder
-from engine.order import Order, State
-from engine.position import Break, Execution
+from engine.inbound import changed
+from engine.order import ZERO, Order, State
+from engine.position import Break, execution_root
 from engine.reference import Reference
-from reconcile.positions import PositionDiffers, position_differences
-from reconcile.snapshot import ENDED, Identity, Snapshot, gain, unbooked
-
-ZERO = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Everything that one snapshot shows of one order."""
-
-    open: tuple[OpenOrder, ...] = ()
-    completed: tuple[OpenOrder, ...] = ()
-    executions: tuple[ExecutionFact, ...] = ()
-
-    @property
-    def present(self) -> bool:
-        """Whether the broker shows it at all."""
-        return bool(self.open or self.completed or self.executions)
-
-    @property
-    def perm_ids(self) -> tuple[int, ...]:
-        """The permIds under which it is shown, sorted."""
-        shown = {fact.perm_id for fact in (*self.open, *self.completed)} | {fact.perm_id for fact in self.executions}
-        return tuple(sorted(shown - {0}))
-
-    @property
-    def end(self) -> OpenOrder | None:
-        """The completed order that ended it, None while a permId of it is open (a twin's end is not the order's)."""
-        done = {fact.perm_id for fact in self.completed}
-        if not self.completed or any(fact.perm_id not in done for fact in self.open):
-            return None
-        return max(self.completed, key=lambda fact: (fact.status == "Filled", fact.filled or ZERO, fact.perm_id))
-
-    @property
-    def shown(self) -> OpenOrder | None:
-        """The fullest picture of the order's fields, None when only executions tell of it."""
-        return next(iter(self.open), None) or self.end or next(iter(self.completed), None)
-
-    @property
-    def traded(self) -> Decimal | None:
-        """The filled quantity that completed orders report, None where none reports any."""
-        done = {fact.perm_id: _amount(fact) for fact in self.completed}
-        figures = [amount for amount in done.values() if amount is not None]
-        return sum(figures, ZERO) if figures else None
-
-    def figures(self) -> dict[str, str | None]:
-        """The broker's side, for a person to read."""
-        fact = self.shown
-        return {
-            "shown": ", ".join(self._parts()) or "nothing",
-            "status": fact.status if fact is not None else None,
-            "perm_id": ", ".join(map(str, self.perm_ids)) or None,
-            "filled": None if self.traded is None else str(self.traded),
-        }
-
-    def _parts(self) -> Iterator[str]:
-        for name, facts in (("open", self.open), ("completed", self.completed), ("executions", self.executions)):
-            if facts:
-                yield name
-
-
-NOTHING = Evidence()
-
-
-def _amount(fact: OpenOrder) -> Decimal | None:
-    if fact.filled is not None:
-        return fact.filled
-    return fact.quantity if fact.status == "Filled" and fact.quantity else None
-
-
-@dataclass(frozen=True, slots=True)
-class OrderDiffers:
-    """An order of the ledger whose state is not what the broker shows. `filled` is ours with the unbooked executions."""
-
-    order: Order
-    seen: Evidence
-    filled: Decimal
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"order:{self.order.id}"
-
-    def ours(self) -> dict[str, str | None]:
-        """The ledger's side, for a person to read."""
-        order = self.order
-        return {
-            "state": str(order.state), "quantity": str(order.quantity), "filled": str(order.filled),
-            "session": _text(order.session), "broker_order_id": _text(order.broker_order_id),
-            "perm_id": _text(order.perm_id),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class StrangerSeen:
-    """An order at the broker that the ledger has not. `own` is its reference when it carries our tag (R19)."""
-
-    order_id: str
-    own: Reference | None
-    seen: Evidence
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"stranger:{self.order_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionDiffers:
-    """An execution that the ledger has not, or has in a lower revision. `order_id` None: no order of the ledger's."""
-
-    fact: ExecutionFact
-    known: Execution | None
-    order_id: str | None
-    order: Order | None
-    filled: Decimal  # the order's, with all its unbooked executions
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"execution:{self.fact.account}:{self.fact.exec_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class FillsMissing:
-    """The broker says that an order traded more than all known executions sum up to."""
-
-    order: Order
-    seen: Evidence
-    ours: Decimal
-    broker: Decimal
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"fills:{self.order.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class TwinSeen:
-    """Several permIds under one reference of ours."""
-
-    order: Order
-    seen: Evidence
-    perm_ids: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"twin:{self.order.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class BreakOutlived:
-    """An open break whose question the evidence has answered."""
-
-    found: Break
-    order: Order
-
-    @property
-    def key(self) -> str:
-        """The same in each collection that shows this difference."""
-        return f"break:{self.found.id}"
-
-
-Difference = OrderDiffers | StrangerSeen | ExecutionDiffers | FillsMissing | TwinSeen | BreakOutlived | PositionDiffers
+from reconcile.differences import (
+    NOTHING,
+    BreakOutlived,
+    ChangedThere,
+    Difference,
+    Evidence,
+    ExecutionDiffers,
+    ExecutionGone,
+    FillsMissing,
+    OrderDiffers,
+    StrangerSeen,
+    TwinSeen,
+)
+from reconcile.positions import position_differences
+from reconcile.snapshot import COMPLETED_ORDERS, ENDED, EXECUTIONS, OPEN_ORDERS, Identity, Snapshot, gain, unbooked
 
 
 def compare(book: Book, snapshot: Snapshot, me: Identity) -> list[Difference]:
@@ -233,7 +82,9 @@ class _Comparison:
     def differences(self) -> Iterator[Difference]:
         yield from self._strangers()
         yield from self._orders()
+        yield from self._changes()
         yield from self._executions()
+        yield from self._gone()
         yield from self._trades()
         yield from self._answered()
         yield from position_differences(self.book, self.snapshot, self.unbooked)
@@ -254,10 +105,27 @@ class _Comparison:
                 yield OrderDiffers(order, seen, filled)
         for oid, seen in self.evidence.items():
             known = self.book.orders.get(oid)
-            if known is None or not known.final or known.state is State.FILLED or not _live(seen):
+            if known is None or not known.final or not _live(seen):
                 continue
-            if (filled := known.filled + self.gains.get(oid, ZERO)) < known.quantity:
+            filled = known.filled + self.gains.get(oid, ZERO)
+            if known.state is State.FILLED:
+                if known.perm_id in seen.live and not any(changed(known, fact) for fact in seen.open):
+                    yield OrderDiffers(known, seen, filled)
+            elif filled < known.quantity:
                 yield OrderDiffers(known, seen, filled)
+
+    def _changes(self) -> Iterator[ChangedThere]:
+        """R28: the figures of orders that rest there under the permId that they have here."""
+        for oid, seen in self.evidence.items():
+            order = self.book.orders.get(oid)
+            if order is None or order.state not in (State.WORKING, State.FILLED) or order.perm_id not in seen.live:
+                continue
+            fact = next(fact for fact in seen.open if fact.perm_id == order.perm_id)
+            figures = changed(order, fact)
+            if order.state is State.FILLED and fact.quantity <= order.filled:
+                continue
+            if figures:
+                yield ChangedThere(order, fact, figures)
 
     def _executions(self) -> Iterator[ExecutionDiffers]:
         for fact, known in self.unbooked:
@@ -267,6 +135,19 @@ class _Comparison:
                 oid = None  # nobody records that order
             filled = (order.filled if order is not None else ZERO) + self.gains.get(oid or "", ZERO)
             yield ExecutionDiffers(fact, known, oid, order, filled)
+
+    def _gone(self) -> Iterator[ExecutionGone]:
+        """Executions of the time that the list covers: since its oldest one, which is after the gateway's midnight (R23)."""
+        facts = self.snapshot.executions
+        if not facts or not self.snapshot.came(EXECUTIONS):
+            return
+        since = min(fact.at for fact in facts)
+        shown = {(fact.account, execution_root(fact.exec_id)[0]) for fact in facts}
+        for known in reversed(self.book.executions.values()):
+            if known.at <= since:
+                return  # they stand in the order in which they were booked
+            if known.seq < self.snapshot.first_unjudged_seq and (known.account, known.root) not in shown:
+                yield ExecutionGone(known)
 
     def _trades(self) -> Iterator[FillsMissing | TwinSeen]:
         for oid, seen in self.evidence.items():
@@ -283,8 +164,18 @@ class _Comparison:
     def _answered(self) -> Iterator[BreakOutlived]:
         for found in self.book.open_breaks.values():
             order = self.book.orders.get(found.order_id or "")
-            if order is not None and self._is_answered(found, order):
+            if found.kind == "bust":
+                if self._is_shown(found):
+                    yield BreakOutlived(found, order)
+            elif order is not None and self._is_answered(found, order):
                 yield BreakOutlived(found, order)
+
+    def _is_shown(self, found: Break) -> bool:
+        root = execution_root(found.ours["exec_id"] or "")[0]
+        return any(
+            (fact.account, execution_root(fact.exec_id)[0]) == (found.account, root)
+            for fact in self.snapshot.executions
+        )
 
     def _is_answered(self, found: Break, order: Order) -> bool:
         seen = self.evidence.get(order.id, NOTHING)
@@ -295,6 +186,11 @@ class _Comparison:
             return order.final or bool(seen.open or seen.completed) or filled >= order.quantity
         if found.kind == "missing_executions":
             return filled >= Decimal(found.broker["filled"] or 0)
+        whole = self.snapshot.came(OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS)
+        if found.kind == "filled_yet_open":
+            return whole and order.perm_id not in seen.live
+        if found.kind == "twin":  # one of them at most goes on, and they did not both trade (R26)
+            return whole and len(seen.live) <= 1 and filled <= order.quantity and (order.final or seen.present)
         return False
 
 
@@ -309,7 +205,9 @@ def _state_differs(order: Order, seen: Evidence, filled: Decimal) -> bool:
         return end.status in ENDED or order.external
     if not seen.open:
         return not seen.completed
-    return order.perm_id is None and bool(seen.perm_ids)
+    if order.perm_id is None:
+        return bool(seen.perm_ids)
+    return len(seen.live) == 1 and order.perm_id in {fact.perm_id for fact in seen.completed}  # a twin outlived it
 
 
 _RESTING = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted"})
@@ -317,7 +215,3 @@ _RESTING = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted"
 
 def _live(seen: Evidence) -> bool:
     return seen.end is None and any(fact.status in _RESTING for fact in seen.open)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -15,10 +15,13 @@ from engine.broker import OpenOrder
 from engine.events import Draft, Kind
 from engine.inbound import execution_draft
 from engine.order import Order
-from reconcile.diff import (
+from engine.risk import NO_LIMITS, Limits, excesses
+from reconcile.differences import (
     BreakOutlived,
+    ChangedThere,
     Evidence,
     ExecutionDiffers,
+    ExecutionGone,
     FillsMissing,
     OrderDiffers,
     StrangerSeen,
@@ -35,7 +38,8 @@ class View:
     """What a row may look at beside the difference itself.
 
     `lacks`: ids that make the snapshot prove no absence (R23). `never_traded`: the ledger has never licensed an order and the
-    broker shows none under our tag.
+    broker shows none under our tag. `limits`: what an order that was changed at the broker is checked against (R28).
+    `may_cancel`: somebody writes the cancels that a plan licenses (R26).
     """
 
     book: Book
@@ -44,6 +48,8 @@ class View:
     now: datetime
     lacks: tuple[str, ...]
     never_traded: bool
+    limits: Limits = NO_LIMITS
+    may_cancel: bool = False
 
     @property
     def proves_absence(self) -> bool:
@@ -123,6 +129,42 @@ def missing_executions(d: FillsMissing, view: View) -> list[Draft]:
     return [_break(view, "missing_executions", d.order, {"filled": str(d.ours), "state": str(d.order.state)}, broker)]
 
 
+def filled_yet_open(d: OrderDiffers, view: View) -> list[Draft]:
+    """Its executions sum up to its quantity, and the broker would trade on."""
+    return [_break(view, "filled_yet_open", d.order, d.ours(), d.seen.figures())]
+
+
+def changed_there(d: ChangedThere, view: View) -> list[Draft]:
+    """R28: the broker's figures are the order's now; a limit that they break is told to a person, nothing is reverted."""
+    order, fact = d.order, d.fact
+    drafts = [_of(order, Kind.ORDER_CHANGED, {"reason": "changed at the broker", **d.figures}, view)]
+    if told := excesses(view.limits, fact.contract.symbol, fact.quantity, fact.limit_price or fact.stop_price):
+        ours: Figures = {"quantity": str(order.quantity), "limit_price": _figure(order.limit_price)}
+        broker: Figures = {**d.figures, "limits": "; ".join(told)}
+        opened = _opened(view, "risk", order.account, order.symbol, order.id, ours, broker, order.id, holds=False)
+        drafts.append(dataclasses.replace(opened, subject=order.subject, correlation_id=order.correlation_id))
+    return drafts
+
+
+def twin_to_cancel(d: TwinSeen) -> list[OpenOrder]:
+    """The live orders beside the one that was there first, where all of them are ours to cancel."""
+    first = d.order.perm_id or d.perm_ids[0]
+    facts = {fact.perm_id: fact for fact in d.seen.open if fact.perm_id in d.seen.live and fact.perm_id != first}
+    traded = {fact.perm_id for fact in d.seen.executions}
+    first_counts = first in d.seen.live or first in traded or d.order.filled > 0
+    return [facts[perm_id] for perm_id in sorted(facts)] if first_counts else []
+
+
+def twin_cancelled(d: TwinSeen, view: View) -> list[Draft]:
+    """R26: the break, and for the younger one a licence to cancel it, once: what comes of it the next collection shows."""
+    licences = [
+        _of(d.order, Kind.TWIN_CANCEL_LICENSED,
+            {"session": view.snapshot.session, "broker_order_id": fact.broker_order_id, "perm_id": fact.perm_id}, view)
+        for fact in twin_to_cancel(d)
+    ]  # fmt: skip
+    return [*licences, *twin(d, view)]
+
+
 def twin(d: TwinSeen, view: View) -> list[Draft]:
     """R26: two permIds under one reference of ours."""
     ours: Figures = {"perm_id": str(d.order.perm_id) if d.order.perm_id else None, "quantity": str(d.order.quantity)}
@@ -197,6 +239,17 @@ def contradicting(d: ExecutionDiffers, view: View) -> list[Draft]:
     return [_opened(view, "execution", fact.account, known.symbol, d.order_id, ours, broker, fact.exec_id)]
 
 
+def bust(d: ExecutionGone, view: View) -> list[Draft]:
+    """R25: the execution stays booked; a person sees that the broker does not show it any more."""
+    known = d.known
+    ours: Figures = {
+        "exec_id": known.exec_id, "con_id": str(known.con_id), "side": known.side, "quantity": str(known.quantity),
+        "price": str(known.price),
+    }  # fmt: skip
+    broker: Figures = {"shown": "nothing", "snapshot": view.completeness}
+    return [_opened(view, "bust", known.account, known.symbol, known.order_id, ours, broker, known.exec_id)]
+
+
 def position_break(d: PositionDiffers, view: View) -> list[Draft]:
     """Both figures; the contract is frozen until they agree or an operator decides (G5)."""
     return [_position_break("position", d, view, holds=True)]
@@ -221,8 +274,16 @@ def agrees_again(d: PositionDiffers, view: View) -> list[Draft]:
 
 def surfaced(d: BreakOutlived, view: View) -> list[Draft]:
     """The evidence answered what the break asked."""
-    payload = {"id": d.found.id, "resolution": AGREES_AGAIN if d.found.kind == "missing_executions" else "surfaced"}
+    payload = {"id": d.found.id, "resolution": _ANSWERS.get(d.found.kind, "surfaced")}
+    if d.order is None:
+        return [Draft(Kind.BREAK_RESOLVED, payload, view.now)]
     return [Draft(Kind.BREAK_RESOLVED, payload, view.now, d.order.id, d.order.subject, d.order.correlation_id)]
+
+
+_ANSWERS = {
+    "missing_executions": AGREES_AGAIN, "bust": "shown again", "twin": "one of them ended",
+    "filled_yet_open": "no longer open",
+}  # fmt: skip
 
 
 # ---- their parts
@@ -263,8 +324,10 @@ def break_id(kind: str, what: str, seq: int) -> str:
 
 
 def _perm_id(d: OrderDiffers) -> int | None:
-    perm_ids = d.seen.perm_ids
-    return d.order.perm_id if d.order.perm_id in perm_ids or not perm_ids else perm_ids[0]
+    perm_ids, live, known = d.seen.perm_ids, d.seen.live, d.order.perm_id
+    if len(live) == 1 and known in {fact.perm_id for fact in d.seen.completed}:
+        return live[0]  # it ended, its twin goes on
+    return known if known in perm_ids or not perm_ids else perm_ids[0]
 
 
 def _own_id(fact: OpenOrder, view: View) -> int | None:

@@ -8,7 +8,7 @@ still doubtful after the last round: parked (IN_DOUBT, a break), and the gate ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +19,8 @@ from engine.book import Book
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
+from engine.events import Event
+from engine.risk import NO_LIMITS, Limits
 from reconcile.apply import ApplyResult, Commits, apply, barrier
 from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
@@ -79,7 +81,8 @@ class Reconciler:
     """Makes the book and the broker agree. One per process; runs one reconciliation at a time.
 
     `present_session()` is the number of the session that is up now, None without one (default: the last one that the book knows);
-    `losses()` counts messages that could not be decoded.
+    `losses()` counts messages that could not be decoded; `carry_out(events)` writes the cancels that committed events license
+    (without it none is licensed); `limits` are what an order that a person changed at the broker is checked against.
     """
 
     def __init__(
@@ -91,11 +94,14 @@ class Reconciler:
         client_id: int,
         present_session: Callable[[], int | None] | None = None,
         losses: Callable[[], int] = no_losses,
+        carry_out: Callable[[Sequence[Event]], None] | None = None,
+        limits: Limits = NO_LIMITS,
         clock: Clock = boottime,
     ) -> None:
         self._book, self._broker, self._me = book, broker, Identity.of(cluster, client_id)
         self._present_session = present_session or (lambda: book.session)
         self._losses, self._clock = losses, clock
+        self._carry_out, self._limits = carry_out, limits
         self._one_at_a_time = asyncio.Lock()
 
     async def reconcile(
@@ -164,13 +170,18 @@ class Reconciler:
 
     def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:
         differences = compare(self._book, snapshot, self._me)
-        return make_plan(self._book, snapshot, differences, self._me, utcnow(), doubted=doubted, last=last)
+        return make_plan(
+            self._book, snapshot, differences, self._me, utcnow(), doubted=doubted, last=last, limits=self._limits,
+            may_cancel=self._carry_out is not None,
+        )  # fmt: skip
 
     async def _apply(self, run: _Run, committer: Commits, plan: Plan) -> ApplyResult:
         if not plan.drafts:
             return ApplyResult(Outcome.COMMITTED, "", ())
         applied = await apply(committer, plan)
         if applied.outcome is Outcome.COMMITTED:
+            if self._carry_out is not None:
+                self._carry_out(applied.events)
             run.repaired += plan.repaired
             run.held += plan.held
             failpoint.hit("takeover.repaired")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.order import FINAL, TRANSITIONS, State
 from ha.role import diagram
-from reconcile.plan import TABLE
+from reconcile.table import TABLE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -46,7 +46,7 @@ def order_transitions() -> str:
 
 
 def reconciliation_table() -> str:
-    """The rows of `reconcile.plan`, in the order in which they are looked up."""
+    """The rows of `reconcile.table`, in the order in which they are looked up."""
     rows = ["| case | verdict | acts | what and why |", "|---|---|---|---|"]
     words = {"NOW": "at once", "SEEN_TWICE": "when seen twice", "AT_LAST": "at last"}
     rows += [f"| `{row.name}` | {row.verdict} | {words[row.acts.name]} | {row.says} |" for row in TABLE]

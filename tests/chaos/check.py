@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from ha.demo.broker_record import Taken, parse_reference, read_taken
+from ha.demo.findings import InDoubt
 from ha.demo.history import History, time_of
 
 LONGEST_OVERLAP_MS = 1000.0  # R12: two replicas that both say that they lead stop it within a second
@@ -61,6 +62,8 @@ class Bite:
     replica: str | None = None
     ended: datetime | None = None
     """When it was over, for faults that last."""
+    perm_ids: tuple[int, ...] = ()
+    """The orders at the broker that it was about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Facts:
     since: int = 0
     intent_age: float = 8.0
     """Seconds after which an order that was never sent may expire."""
+    in_doubt: Sequence[InDoubt] = ()
+    """What the ledger doubts when all had healed."""
     leaders: Sequence[str] = ()
     """Who answered 200 on `/leader` when all had healed."""
 
@@ -120,6 +125,7 @@ def examine(facts: Facts) -> Examined:
         *written_again(facts.journal, facts.client_id),
         *rejected(facts.journal, facts.client_id, facts.since),
         *expired_early(facts.log, facts.intent_age),
+        *doubted_yet_taken(facts.in_doubt),
         *too_long(overlaps),
         *not_one_leader(facts.leaders),
         *quiet_strikes(facts.bites, facts.history),
@@ -219,13 +225,19 @@ def rejected(journal: Sequence[Entry], client_id: int, since: int) -> Iterator[s
 
 def expired_early(log: Sequence[Row], intent_age: float) -> Iterator[str]:
     """R8: an order that was never sent expires by its age and by nothing else."""
-    accepted = {row.order_id: row.at for row in log if row.kind == "order_accepted"}
+    accepted = {row.order_id: row.said for row in log if row.kind == "order_accepted"}
     for row in log:
-        if (
-            row.kind == "order_expired"
-            and (age := (row.at - accepted[row.order_id]).total_seconds()) < intent_age - 0.1
-        ):
-            yield f"order {row.order_id} expired at the age of {age:.1f} s, {intent_age:g} s are allowed"
+        if row.kind == "order_expired":
+            age = (row.at - accepted[row.order_id]).total_seconds()
+            if age < intent_age:
+                yield f"order {row.order_id} expired at the age of {age:.1f} s, {intent_age:g} s are allowed"
+
+
+def doubted_yet_taken(in_doubt: Sequence[InDoubt]) -> Iterator[str]:
+    """R1: what the broker shows is adopted, so that only what it never took stays in doubt."""
+    for doubt in in_doubt:
+        if doubt.at_broker != "never taken":
+            yield f"order {doubt.order_id} is in doubt, and {doubt.at_broker} at the broker"
 
 
 def _licence_of(one: Sent, given: Mapping[str, list[Licence]]) -> Licence | None:

@@ -150,7 +150,7 @@ class Cluster:
 
     def log(self) -> list[Row]:
         """The database's whole log. Raises psycopg.Error."""
-        query = "SELECT seq, epoch, event_type, order_id, payload, created_at, "timestamp" FROM ledger.event ORDER BY seq"
+        query = "SELECT seq, epoch, event_type, order_id, payload, created_at, timestamp FROM ledger.event ORDER BY seq"
         with psycopg.connect(str(self.pair.info()["database_url"]), row_factory=dict_row, connect_timeout=5) as db:
             return [
                 Row(

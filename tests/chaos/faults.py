@@ -154,7 +154,8 @@ class DropAcks:
         taken = [e for e in await on.journal() if e["seq"] > before and e["kind"] == "order"][: self.orders]
         if len(taken) < self.orders or any(e.get("client_id") != CLIENT_ID for e in taken):
             raise DidNotBite(f"{len(taken)} orders were taken in silence, {self.orders} were meant")
-        return Bite(f"{self.orders} orders taken in silence", at, f"permIds {[e['perm_id'] for e in taken]}")
+        perm_ids = tuple(entry["perm_id"] for entry in taken)
+        return Bite(f"{self.orders} orders taken in silence", at, f"permIds {perm_ids}", perm_ids=perm_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ha.demo.collect import Reader, Settled
+from ha.demo.findings import InDoubt
 from ha.demo.history import History, fold, read_lines
 from ha.demo.judge import Verdict
 from ha.demo.silence import Kill as Killed
@@ -64,6 +65,11 @@ class Outcome:
         """How long nothing reached the broker, and nothing was accepted, around each fault that silenced a leader."""
         return self.verdict.silences
 
+    @property
+    def doubts(self) -> list[InDoubt]:
+        """Orders of this scenario's clients that are in doubt; a pair may keep others from before."""
+        return [doubt for doubt in self.verdict.in_doubt if doubt.client_order_id in self.history.orders]
+
     def problems(self) -> list[str]:
         """Everything that is wrong, a sentence each."""
         cases = [
@@ -87,7 +93,9 @@ class Outcome:
         silences = ", ".join(
             f"{_ms(one.broker_ms)} at the broker, {_ms(one.accepted_ms)} accepted" for one in verdict.silences
         )
-        counts = f"{verdict.asked} asked, {verdict.answered} answered, {verdict.taken} taken, {len(verdict.in_doubt)} in doubt"
+        counts = (
+            f"{verdict.asked} asked, {verdict.answered} answered, {verdict.taken} taken, {len(self.doubts)} in doubt"
+        )
         both = max((one.most_ms for one in self.overlaps), default=0.0)
         return (
             f"{self.name}: {counts}, not sent {verdict.unsent}; epoch {self.epoch_before} -> {self.epoch_after}; "
@@ -152,7 +160,7 @@ async def _outcome(
     journal, log = await cluster.journal(), await asyncio.to_thread(cluster.log)
     facts = Facts(
         history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
-        since=since, intent_age=INTENT_AGE, leaders=await cluster.leaders(),
+        since=since, intent_age=INTENT_AGE, in_doubt=settled.verdict.in_doubt, leaders=await cluster.leaders(),
     )  # fmt: skip
     return Outcome(
         name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,

@@ -43,6 +43,24 @@ async def until_answer(sim: "Sim", path: str, condition: Callable[[Any], object]
         answer = await sim.call("GET", path)
 
 
+async def until_entries(sim: "Sim", kind: str, count: int) -> list[dict[str, Any]]:
+    """Waits until the journal has so many entries of a kind, and returns them; fails the test if that never comes."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE
+    while len(entries := await sim.journal(kind)) < count:
+        if loop.time() > end:
+            pytest.fail(f"the journal has {len(entries)} entries of kind {kind}, not {count}")
+        await asyncio.sleep(0.01)
+    return entries
+
+
+def errors_of(ib: IB) -> list[tuple[int, int]]:
+    """The errors that this client hears from now on, as (request or order id, code)."""
+    errors: list[tuple[int, int]] = []
+    ib.errorEvent += lambda about, code, *_: errors.append((about, code))
+    return errors
+
+
 class Sim:
     """Where a stand-in listens, and its control port."""
 
@@ -51,6 +69,8 @@ class Sim:
         self.control = f"http://127.0.0.1:{control_port}"
         self.process: asyncio.subprocess.Process | None = None
         """The stand-in's process, None if it runs in this event loop."""
+        self.stand: Stand | None = None
+        """The stand-in in this event loop, None if it is a process."""
         self._http = http
         self._clients: list[IB] = []
 
@@ -104,6 +124,7 @@ async def running_sim(**settings: Any) -> AsyncIterator[Sim]:
         aiohttp.ClientSession() as http,
     ):
         sim = Sim(stand.port, stand.control_port, http)
+        sim.stand = stand
         try:
             yield sim
         finally:

@@ -96,6 +96,8 @@ class Clients:
             return other, ORDERS
         if status in (200, 201):
             wish.acknowledged = True
+            if status == 200 and not wish.ambiguous:
+                self._world.judge.violated("API", f"{wish.key} was never accepted before: {', '.join(wish.answers)}")
             self._check(wish, answer)
         elif status == 307:
             place = urlsplit(answer.headers["Location"])

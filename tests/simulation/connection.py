@@ -144,6 +144,8 @@ class SimConnection:
                 answer.set_result(result)
 
         self._link.there.send(arrive, self._lag())
+        if name == "append" and world.maybe(world.fate.freeze_at_commit):
+            self._process.freeze(world.chance.uniform(0.3, 5.0), "with a commit on its way")
 
     def _ended(self, backend: Backend) -> None:
         if self._backend is backend:

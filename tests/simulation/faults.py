@@ -35,8 +35,8 @@ class Faults:
         self._world.fate = climate(chance)
         for replica in self._world.replicas.values():
             replica.skew = chance.uniform(-0.2, 0.2)
-        length = chance.uniform(2.0, 6.0)
-        moments = [chance.uniform(0.2, length) for _ in range(chance.randint(1, 2))]
+        length = chance.uniform(2.0, 8.0)
+        moments = [chance.uniform(0.2, length * 0.7) for _ in range(chance.randint(1, 2))]
         kinds = [chance.choice(UNSEATING), *chance.sample(sorted(FAULTS), chance.randint(0, 3))]
         faults = [(self._near(moments, length), kind) for kind in kinds for _ in range(chance.choice((1, 1, 2)))]
         return Schedule(sorted(faults), length)
@@ -121,6 +121,22 @@ class Faults:
             seconds = self._chance.choice((self._chance.uniform(0.1, 1.2), self._chance.uniform(0.5, 5.0)))
             process.freeze(seconds, "a fault", whole=whole)
 
+    # ---- what goes wrong together
+
+    def ended_with_an_order_inside(self) -> None:
+        """An order waits inside the gateway, unseen, while its session ends."""
+        self._for_a_while("hold_inside", 1.0, 0.4)
+        self._world.after(self._chance.uniform(0.1, 0.4), self._chance.choice((self.kill, self.relay_drops, self.freeze)))
+
+    def session_ends_under_a_commit(self) -> None:
+        """Commits are slow while the session ends and the next one is opened."""
+        self._slow(Slowness(0.001, 0.8, 0.5), self._chance.uniform(0.3, 1.5))
+        self._world.after(self._chance.uniform(0.05, 0.2), self.relay_drops)
+
+    def frozen_with_a_commit(self) -> None:
+        """The leader stands still from the moment at which it sends a commit."""
+        self._for_a_while("freeze_at_commit", 0.3, 0.5)
+
     def failpoints(self) -> None:
         self._for_a_while("die_at_point", self._chance.choice((0.002, 0.01, 0.05)))
 
@@ -179,9 +195,11 @@ class Faults:
             self._until(self._chance.uniform(0.05, 3.0), database.come_back)
 
     def slow_commits(self) -> None:
-        slow = Slowness(0.001, 0.3, self._chance.choice((0.05, 0.4, 3.0)))
+        self._slow(Slowness(0.001, 0.3, self._chance.choice((0.05, 0.4, 3.0))), self._chance.uniform(0.5, 4.0))
+
+    def _slow(self, slow: Slowness, seconds: float) -> None:
         before, self._world.fate.commit = self._world.fate.commit, slow
-        self._until(self._chance.uniform(0.5, 4.0), lambda: setattr(self._world.fate, "commit", before))
+        self._until(seconds, lambda: setattr(self._world.fate, "commit", before))
 
     def end_a_backend(self) -> None:
         database = self._world.database
@@ -229,14 +247,17 @@ class Faults:
     def drop_acks(self) -> None:
         self._for_a_while("drop_acks", 0.5)
 
-    def _for_a_while(self, name: str, probability: float) -> None:
+    def _for_a_while(self, name: str, probability: float, seconds: float | None = None) -> None:
         fate = self._world.fate
         before = getattr(fate, name)
         setattr(fate, name, probability)
-        self._until(self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before))
+        self._until(seconds or self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before))
 
 
-UNSEATING = ("kill", "host_gone", "stop", "freeze", "hang", "revoke", "cut_etcd", "isolate", "relay_drops", "gateway_restart")
+UNSEATING = (
+    "kill", "host_gone", "stop", "freeze", "hang", "revoke", "cut_etcd", "isolate", "relay_drops", "gateway_restart",
+    "ended_with_an_order_inside", "session_ends_under_a_commit", "frozen_with_a_commit",
+)  # fmt: skip
 """What mostly ends a term or a session."""
 
 FAULTS: dict[str, Callable[[Faults], None]] = {
@@ -245,6 +266,7 @@ FAULTS: dict[str, Callable[[Faults], None]] = {
         Faults.kill, Faults.host_gone, Faults.stop, Faults.freeze, Faults.hang, Faults.failpoints, Faults.freeze_writes,
         Faults.revoke, Faults.etcd_away, Faults.cut_etcd, Faults.cut_database, Faults.cut_gateway, Faults.isolate,
         Faults.database_crash, Faults.slow_commits, Faults.end_a_backend, Faults.gateway_restart, Faults.gateway_mute,
+        Faults.ended_with_an_order_inside, Faults.session_ends_under_a_commit, Faults.frozen_with_a_commit,
         Faults.link_down, Faults.relay_drops, Faults.unanswered, Faults.hold_inside, Faults.drop_acks,
     )
 }  # fmt: skip

@@ -41,6 +41,7 @@ class Session:
     admitted: bool = False
     gone: bool = False  # at the gateway; what still comes vanishes
     asked: set[str] = field(default_factory=set)  # the lists that were asked for on it
+    unanswered: set[str] = field(default_factory=set)  # those that were not answered when they were last asked for
 
 
 @dataclass(eq=False, slots=True)
@@ -154,7 +155,9 @@ class Gateway:
             self._cancel(session.client_id, argument)
         else:
             session.asked.add(what)
-            if not self.mute and not self._world.maybe(self._world.fate.unanswered):
+            answers = not self.mute and not self._world.maybe(self._world.fate.unanswered)
+            (session.unanswered.discard if answers else session.unanswered.add)(what)
+            if answers:
                 session.tell((what, self._answer(what)))
 
     def _answer(self, what: str) -> list[Any]:

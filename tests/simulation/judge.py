@@ -88,6 +88,15 @@ class Judge:
                 self.cancels.setdefault(oid, set()).add(p.get("session") or 0)
             elif kind in (Kind.ORDER_UNLICENSED, Kind.ORDER_IN_DOUBT, Kind.ORDER_EXPIRED):
                 self.licences.pop(oid, None)
+            if kind == Kind.ORDER_IN_DOUBT and "(complete snapshot)" in p["reason"]:
+                self._absence(replica, oid)
+
+    def _absence(self, replica: str, oid: str) -> None:
+        """G6: no verdict of absence from lists that did not come."""
+        process = self._world.replicas[replica].running
+        session = process.broker.session if process is not None and process.broker is not None else None
+        if session is not None and session.unanswered:
+            self.violated("G6", f"{oid} is called absent, and the gateway did not answer for {', '.join(session.unanswered)}")
 
     def _session_opened(self, replica: str, number: int) -> None:
         process = self._world.replicas[replica].running

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
@@ -93,7 +94,7 @@ def send_before_commit(_world: World) -> Iterator[None]:
 def _bytes_of(tag: str, epoch: int, oid: str, p: dict[str, Any]) -> Outgoing:
     return Outgoing(
         p["broker_order_id"], f"pa.{tag}.{epoch}.{oid}", p["account"], p["symbol"], p["sec_type"], p["exchange"],
-        p["currency"], 0, p["side"], engine.submit.Decimal(p["quantity"]), p["order_type"], None, None, p["tif"], {},
+        p["currency"], 0, p["side"], Decimal(p["quantity"]), p["order_type"], None, None, p["tif"], {},
     )  # fmt: skip
 
 
@@ -158,24 +159,20 @@ def repeat_under_new_id(_world: World) -> Iterator[None]:
         yield
 
 
-def claim_without_catching_up(_world: World) -> Iterator[None]:
-    """A new leader does not read the log to its head before it leads (against R21)."""
-    claim = Takeover.claim
+def failed_request_is_empty(_world: World) -> Iterator[None]:
+    """A list that did not come counts as empty (unknown read as none, against G6)."""
+    collect = reconcile.run.collect
 
-    async def hasty(self: Any) -> Any:
-        async def nothing() -> dict[str, int]:
-            return {"epoch": self._epoch_before}
+    async def blind(*arguments: Any, **options: Any) -> Snapshot:
+        return replace(await collect(*arguments, **options), missing=())
 
-        with patch.object(self._tail, "catch_up", nothing):
-            return await claim(self)
-
-    with patch.object(Takeover, "claim", hasty):
+    with patch.object(reconcile.run, "collect", blind):
         yield
 
 
 ALL: tuple[Callable[[World], Iterator[None]], ...] = (
     no_epoch_fence, fence_without_gate, sending_is_sent_again, permit_not_checked, early_snapshot, new_client_id,
     send_before_commit, lost_answer_is_no, proof_never_ages, dial_without_proof, licence_outlives_session,
-    gate_opens_unreconciled, repeat_under_new_id, claim_without_catching_up,
+    gate_opens_unreconciled, repeat_under_new_id, failed_request_is_empty,
 )  # fmt: skip
 MUTATIONS = {one.__name__: contextmanager(one) for one in ALL}

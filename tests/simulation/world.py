@@ -61,6 +61,7 @@ class Fate:
     unanswered: float = 0.0  # an End that never comes
     die_at_point: float = 0.0
     freeze_before_write: float = 0.0
+    freeze_at_commit: float = 0.0
 
     def calm(self) -> None:
         """From now on nothing goes wrong by chance."""
@@ -68,7 +69,7 @@ class Fate:
             slowness.often = 0.0
         self.market.most = min(self.market.most, 0.5)
         self.lost_request = self.lost_reply = self.hold_inside = self.drop_acks = self.repeat = 0.0
-        self.unanswered = self.die_at_point = self.freeze_before_write = 0.0
+        self.unanswered = self.die_at_point = self.freeze_before_write = self.freeze_at_commit = 0.0
 
 
 class Way:

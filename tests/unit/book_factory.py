@@ -102,10 +102,12 @@ class Ledger:
 
     # ---- reconciliation
 
-    def plan(self, snapshot: Snapshot, *, doubted: Sequence[str] | None = None, last: bool = False) -> Plan:
+    def plan(
+        self, snapshot: Snapshot, *, doubted: Sequence[str] | None = None, last: bool = False, **more: Any
+    ) -> Plan:
         """What the table says; the plan always passes the trial, and always folds."""
         differences = compare(self.book, snapshot, ME)
-        plan = make_plan(self.book, snapshot, differences, ME, NOON, doubted=doubted or (), last=last)
+        plan = make_plan(self.book, snapshot, differences, ME, NOON, doubted=doubted or (), last=last, **more)
         assert Trial(self.book).refuses(plan.drafts) is None
         folded = copy.deepcopy(self.book)
         for i, draft in enumerate(plan.drafts, start=1):

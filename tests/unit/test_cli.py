@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,94 +19,17 @@ import jwt
 import pytest
 from aiohttp import web
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from ha import cli_format as form
 from ha import cli_read, cli_views
-from ha.cli import app
 from ha.cli_grid import Grid
 from ha.cli_read import Screen
 from ha.cli_token import issue, lifetime
-from ha.pair_client import DEFAULT_URL, Answer, PairClient, UsageError, find_urls
+from ha.pair_client import DEFAULT_URL, Answer, NoPair, PairClient, UsageError, find_urls
+from tests.unit.cli_replica import Replica, both, call, health, two_replicas
 
 KEY = "k" * 32
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
-
-
-# --- a replica that answers -------------------------------------------------------------------------------------------
-
-
-class Replica:
-    """A small HTTP server on an ephemeral port in its own thread. `answers` maps a path to (status, body)."""
-
-    def __init__(self, name: str, role: str, seq: int = 1042) -> None:
-        self.name, self.role, self.seq = name, role, seq
-        self.answers: dict[str, tuple[int, Any]] = {}
-        self.requests: list[web.Request] = []
-        self.pages: Callable[[web.Request], Any] | None = None
-        self._loop = asyncio.new_event_loop()
-        self._up = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"replica-{name}")
-        self._thread.start()
-        assert self._up.wait(10)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = web.Application()
-        server.router.add_get("/{path:.*}", self._answer)
-        self._runner = web.AppRunner(server)
-        self._loop.run_until_complete(self._runner.setup())
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        self._loop.run_until_complete(site.start())
-        self.port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._up.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        headers = {"Adapter-Role": self.role, "Adapter-Epoch": "5", "Adapter-Seq": str(self.seq)}
-        if request.path == "/api/v1/orders" and self.pages:
-            return web.json_response(self.pages(request), headers=headers)
-        status, body = self.answers.get(request.path, (404, {"title": "No such path", "detail": "There is none."}))
-        if isinstance(body, str):
-            return web.Response(status=status, text=body, headers=headers)
-        return web.json_response(body, status=status, headers=headers)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-def health(name: str, role: str, **other: Any) -> dict[str, Any]:
-    """The body of `GET /health`, to the letter."""
-    leads = role == "leader"
-    return {
-        "status": "ok",
-        "role": role,
-        "state": "LEADING" if leads else "STANDBY",
-        "name": name,
-        "instance": "i",
-        "pid": 11,
-        "cluster": "desk1",
-        "epoch": 5,
-        "term_started_at": "2026-03-04T11:00:00.000000Z",
-        "lease_trust_ms": 1480 if leads else None,
-        "gate": {"open": leads, "reasons": [] if leads else ["standby"]},
-        "gateway": {"session": leads, "link": leads, "next_order_id": 18},
-        "database": {"reachable": True, "seq": 1042},
-        "etcd": {"reachable": True, "members": 3},
-        "tail": {"seq": 1042, "lag_ms": 3, "digest": "ff"},
-        "breaks": 0,
-        "paused": False,
-        "halted": False,
-        "version": "0.1.0",
-        "uptime_ms": 3_723_000,
-        **other,
-    }
 
 
 def order(number: int, **other: Any) -> dict[str, Any]:
@@ -209,20 +131,15 @@ BREAKS = [
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Replica, Replica]]:
-    a = Replica("a", "leader")
-    try:
-        b = Replica("b", "standby")
-        yield a, b
-        b.stop()
-    finally:
-        a.stop()
+    with two_replicas() as made:
+        yield made
 
 
 @pytest.fixture
 def pair(servers: tuple[Replica, Replica]) -> tuple[Replica, Replica]:
     """Both replicas, sound, whatever the test before made of them."""
     for r in servers:
-        r.seq, r.pages, r.requests = 1042, None, []
+        r.seq, r.pages, r.requests, r.asked, r.after = 1042, None, [], [], []
     cluster: dict[str, Any] = {"leader": "a", "epoch": 5, "paused": False, "halted": False}
     cluster["replicas"] = [
         {"name": r.name, "url": r.url, "role": r.role, "state": "X", "healthy": True, "lag_ms": 1, "version": "0.1.0"}
@@ -246,16 +163,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("ADAPTER_URL", "ADAPTER_TOKEN", "API_SECRET_KEY", "SECRET_KEY", "DATABASE_URL", "REPLICA_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    result = CliRunner().invoke(app, list(arguments), env=env)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def both(pair: tuple[Replica, Replica]) -> list[str]:
-    return ["--url", pair[0].url, "--url", pair[1].url]
 
 
 def unused_url() -> str:
@@ -404,6 +311,21 @@ def test_a_digest_at_another_seq_is_no_difference(pair: tuple[Replica, Replica])
 def test_a_paused_pair_says_so(pair: tuple[Replica, Replica]) -> None:
     pair[0].answers["/health"] = (200, health("a", "leader", paused=True))
     assert call("status", *both(pair)).stdout.splitlines()[0].strip() == "desk1, leader a, epoch 5, paused"
+
+
+def test_a_pause_and_a_halt_are_shown_with_who_asked_for_them_and_why(pair: tuple[Replica, Replica]) -> None:
+    said = {"paused": {"by": "ops", "reason": "new kernel"}, "halted": {"by": "risk", "reason": ""}}
+    cluster = pair[0].answers["/api/v1/cluster"][1] | {"paused": True, "halted": True, "wishes": said}
+    for replica in pair:
+        replica.answers["/api/v1/cluster"] = (200, cluster)
+    lines = call("status", *both(pair)).stdout.splitlines()
+    assert lines[0].strip() == "desk1, leader a, epoch 5, paused, halted"
+    assert lines[-2:] == [
+        "PAUSED by ops: new kernel (no automatic failover until `adapter resume`)",
+        "HALTED by risk (no new orders until `adapter unhalt`; cancels pass)",
+    ]
+    shown = cli_views.wishes(None, [Answer("x", 200, {"role": "leader", "halted": True})])
+    assert shown == ["HALTED (no new orders until `adapter unhalt`; cancels pass)"]
 
 
 def test_watch_looks_as_often_as_it_is_told(pair: tuple[Replica, Replica]) -> None:
@@ -706,6 +628,22 @@ def test_replicas_are_found_by_option_then_environment_then_pair_file_then_defau
     assert find_urls(["http://g:1", "http://g:1/"], env, tmp_path) == ["http://g:1"]
 
 
+def test_a_directory_that_is_named_comes_before_the_environment_and_must_have_a_pair(tmp_path: Path) -> None:
+    env = {"ADAPTER_URL": "http://c:1"}
+    with pytest.raises(NoPair, match=f"no pair is up in {tmp_path}"):
+        find_urls([], env, tmp_path, named=True)
+    (tmp_path / "pair.json").write_text('{"replicas": [{"url": "http://e:1"}]}')
+    assert find_urls([], env, tmp_path, named=True) == ["http://e:1"]
+    assert find_urls(["http://g:1"], env, tmp_path, named=True) == ["http://g:1"]
+
+
+@pytest.mark.parametrize("command", ["status", "orders", "history", "pause", "switchover"])
+def test_where_no_pair_is_up_it_is_said_and_is_not_fine(command: str, tmp_path: Path) -> None:
+    result = call(command, "--dir", str(tmp_path / "none"))
+    assert result.exit_code == 1
+    assert result.stderr == f"no pair is up in {tmp_path / 'none'}\n"
+
+
 @pytest.mark.parametrize("url", ["8080", "ftp://h:1", "http://", "http://h:x", "http://h:1/a\nb"])
 def test_an_address_that_is_none_is_wrong_usage(url: str) -> None:
     with pytest.raises(UsageError, match="write http://HOST:PORT"):
@@ -852,6 +790,11 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         "breaks",
         "release",
         "token",
+        "switchover",
+        "pause",
+        "resume",
+        "halt",
+        "unhalt",
     ]:
         assert f" {command} " in result.stdout
 

@@ -14,7 +14,8 @@ from engine.broker import ExecutionFact, OpenOrder, PositionFact
 from engine.events import Kind
 from engine.order import State
 from engine.reference import order_id
-from reconcile.diff import ExecutionDiffers, OrderDiffers, StrangerSeen, compare
+from reconcile.diff import compare
+from reconcile.differences import ExecutionDiffers, OrderDiffers, StrangerSeen
 from tests.unit.book_factory import (
     ACCOUNT,
     CLIENT,
@@ -195,19 +196,19 @@ def _built(steps: list[tuple[str, str]]) -> Ledger:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(_scenes())
+@given(_scenes(), st.booleans())
 @pytest.mark.guarantee(5)
 @pytest.mark.guarantee(6)
 def test_every_plan_folds_and_reconciling_twice_changes_nothing_more(
-    scene: tuple[Callable[[], Ledger], list[Any], list[str]],
+    scene: tuple[Callable[[], Ledger], list[Any], list[str]], may_cancel: bool
 ) -> None:
     build, facts, missing = scene
     ledger = build()
     licensed_before = {order.id for order in ledger.book.orders.values() if order.session is not None}
     snapshot = snap(*facts, missing=missing)
     for _ in range(4):  # restored, then ended, then held: a few rounds, and then silence
-        ledger.write(*ledger.plan(snapshot, last=True).drafts)
-    assert ledger.plan(snapshot, last=True).drafts == ()
+        ledger.write(*ledger.plan(snapshot, last=True, may_cancel=may_cancel).drafts)
+    assert ledger.plan(snapshot, last=True, may_cancel=may_cancel).drafts == ()
     _nothing_is_passed_over(ledger, facts, missing, licensed_before)
 
 

@@ -109,6 +109,12 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    for name in re.findall(r"`((?:engine|ha|reconcile|ibsim|client|tests|deploy|docs)/[\w./-]*)", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
     code = "\n".join(re.findall(r"`[^`\n]+`|^```(?:sh|console)\n.*?^```", page.read_text(), re.DOTALL | re.MULTILINE))
     commands = set(getattr(get_command(app), "commands", {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -11,11 +12,13 @@ import pytest
 from engine.events import Kind
 from engine.order import State
 from engine.reference import order_id
-from reconcile.diff import NOTHING, OrderDiffers
+from engine.risk import Limits
+from reconcile.differences import NOTHING, OrderDiffers
 from reconcile.drafts import View
 from reconcile.plan import TABLE, Acts, Verdict, row_for
 from tests.unit.book_factory import (
     ACCOUNT,
+    CLIENT,
     CON_IDS,
     ME,
     NOON,
@@ -71,7 +74,7 @@ def test_a_row_that_ignores_writes_nothing_and_one_that_does_not_writes_somethin
 
 
 def test_no_hold_on_an_absence_acts_at_first_sight() -> None:
-    by_evidence = {"twin", "execution_contradicts"}  # what is there, is there
+    by_evidence = {"twin", "twin_cancelled", "execution_contradicts"}  # what is there, is there
     assert all(item.acts > Acts.NOW or item.name in by_evidence for item in TABLE if item.verdict is Verdict.HOLD)
 
 
@@ -286,10 +289,25 @@ def test_order_called_dead_that_is_live_at_the_broker_is_reopened_and_alarms(led
     assert [found.kind for found in ledger.book.open_breaks.values()] == ["reopened"]
 
 
-def test_filled_order_that_is_still_listed_as_open_is_no_difference(ledger: Ledger) -> None:
+@row("filled_yet_open", "filled_yet_open_known")
+def test_filled_order_that_the_broker_goes_on_to_list_as_open_is_told_and_held(ledger: Ledger) -> None:
     oid = ledger.working()
     ledger.fill(oid)
-    assert rows(ledger.plan(snap(shown(oid), traded(oid), holds(10)))) == []
+    still_open = snap(shown(oid), traded(oid), holds(10))
+    assert ledger.plan(still_open, doubted=[f"order:{oid}"]).drafts == ()  # a list may be a moment old
+    plan = ledger.plan(still_open, last=True)
+    assert rows(plan) == ["filled_yet_open"]
+    ledger.write(*plan.drafts)
+    assert (ledger.order(oid).state, ledger.book.holding(ACCOUNT, "AAPL") is not None) == (State.FILLED, True)
+    assert rows(ledger.plan(still_open, last=True)) == ["filled_yet_open_known"]
+    ledger.repair(snap(done(oid), traded(oid), holds(10)))
+    assert not ledger.book.open_breaks
+
+
+def test_filled_order_of_which_a_twin_is_open_is_the_twins_case(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    ledger.fill(oid)
+    assert rows(ledger.plan(snap(done(oid), shown(oid, 901), traded(oid), holds(10)), last=True)) == ["twin"]
 
 
 @row("perm_id_learned")
@@ -558,6 +576,169 @@ def test_break_about_missing_executions_is_resolved_when_they_come(ledger: Ledge
     ledger.repair(snap(done(oid), traded(oid), holds(10)))
     assert ledger.order(oid).state is State.FILLED
     assert not ledger.book.open_breaks
+
+
+@row("changed_there", "changed_just_now")
+@pytest.mark.rule(28)
+def test_order_that_a_person_changed_in_tws_has_the_brokers_figures_and_is_not_reverted(ledger: Ledger) -> None:
+    oid = ledger.working()
+    there = snap(shown(oid, quantity=Decimal(6), limit_price=Decimal("191.25")))
+    plan = ledger.plan(there)
+    assert rows(plan) == ["changed_there"]
+    assert kinds(plan) == [Kind.ORDER_CHANGED]
+    ledger.write(*plan.drafts)
+    order = ledger.order(oid)
+    assert (order.quantity, order.limit_price, order.revision) == (6, Decimal("191.25"), 2)
+    assert rows(ledger.plan(there)) == []
+    assert not ledger.book.breaks
+    began = ledger.book.seq
+    assert rows(ledger.plan(snap(shown(oid), first_unjudged_seq=began))) == ["changed_just_now"]
+
+
+@pytest.mark.rule(28)
+def test_order_that_was_made_larger_than_a_limit_allows_is_told_and_freezes_nothing(ledger: Ledger) -> None:
+    oid = ledger.working()
+    limits = Limits(max_quantity=Decimal(50), max_value=Decimal(1_000_000))
+    plan = ledger.plan(snap(shown(oid, quantity=Decimal(60))), limits=limits)
+    assert kinds(plan) == [Kind.ORDER_CHANGED, Kind.BREAK_OPENED]
+    ledger.write(*plan.drafts)
+    [found] = ledger.book.open_breaks.values()
+    assert (found.kind, found.holds, found.ours["quantity"], found.broker["quantity"]) == ("risk", False, "10", "60")
+    assert "MAX_ORDER_QUANTITY" in (found.broker["limits"] or "")
+
+
+@pytest.mark.rule(28)
+def test_filled_order_that_was_made_larger_works_on(ledger: Ledger) -> None:
+    oid = ledger.working()
+    ledger.fill(oid)
+    ledger.repair(snap(shown(oid, quantity=Decimal(15)), traded(oid), holds(10)))
+    assert (ledger.order(oid).state, ledger.order(oid).remaining) == (State.WORKING, 5)
+    assert not ledger.book.breaks
+
+
+@pytest.mark.rule(28)
+def test_order_made_larger_and_filled_further_while_nobody_looked_is_right_at_once(ledger: Ledger) -> None:
+    oid = ledger.working()
+    there = snap(shown(oid, quantity=Decimal(20)), traded(oid, quantity=15), holds(15))
+    ledger.repair(there)
+    assert (ledger.order(oid).state, ledger.order(oid).filled, ledger.order(oid).remaining) == (State.WORKING, 15, 5)
+    assert rows(ledger.plan(there)) == []
+
+
+@pytest.mark.rule(28)
+@pytest.mark.parametrize("fact", ["external", "sending"])
+def test_figures_of_somebody_elses_order_and_of_one_never_seen_are_not_compared(ledger: Ledger, fact: str) -> None:
+    if fact == "external":
+        ledger.repair(snap(shown(perm_id=77)))
+        assert rows(ledger.plan(snap(shown(perm_id=77, quantity=Decimal(5))))) == []
+    else:
+        oid = ledger.accept(session=1)
+        assert rows(ledger.plan(snap(shown(oid, quantity=Decimal(5))))) == ["sending_present"]
+
+
+@row("bust", "bust_known")
+@pytest.mark.rule(25)
+def test_execution_that_the_broker_does_not_show_any_more_is_a_break_and_stays_booked(ledger: Ledger) -> None:
+    oid = ledger.working(quantity="20")
+    ledger.fill(oid, "0001.01", quantity="4", at="2026-01-02T11:00:00Z")
+    ledger.fill(oid, "0002.01", quantity="6", at="2026-01-02T12:00:00Z")
+    first = traded(oid, "0001.01", 4, at=NOON - timedelta(hours=1))
+    busted = snap(shown(oid, quantity=Decimal(20)), first, holds(10))
+    plan = ledger.plan(busted)
+    assert (rows(plan), plan.drafts) == (["bust"], ())
+    ledger.write(*ledger.plan(busted, doubted=sorted(plan.undecided)).drafts)
+    found = ledger.book.holding(ACCOUNT, "AAPL")
+    assert found is not None
+    assert (found.kind, found.order_id, found.ours["exec_id"]) == ("bust", oid, "0002.01")
+    assert ledger.order(oid).filled == 10
+    assert rows(ledger.plan(busted, last=True)) == ["bust_known"]
+    second = traded(oid, "0002.01", 6)
+    assert rows(ledger.plan(snap(shown(oid, quantity=Decimal(20)), first, second, holds(10)))) == ["break_answered"]
+
+
+@pytest.mark.rule(23)
+@pytest.mark.parametrize("shows", ["nothing", "a younger one", "an incomplete list"])
+def test_execution_of_a_time_that_the_list_does_not_cover_is_not_called_gone(ledger: Ledger, shows: str) -> None:
+    oid = ledger.working(quantity="20")
+    ledger.fill(oid, "0001.01", quantity="4", at="2026-01-01T20:00:00Z")
+    later = [traded(oid, "0002.01", 6)] if shows != "nothing" else []
+    ledger.write(*ledger.plan(snap(shown(oid, quantity=Decimal(20)), *later)).drafts)
+    missing = ["executions"] if shows == "an incomplete list" else []
+    after_midnight = snap(
+        shown(oid, quantity=Decimal(20)), *([] if missing else later), holds(10 if later else 4), missing=missing
+    )
+    assert "bust" not in rows(ledger.plan(after_midnight, last=True))
+
+
+@pytest.mark.rule(24)
+def test_execution_that_came_in_while_the_list_was_asked_for_is_not_called_gone(ledger: Ledger) -> None:
+    oid = ledger.working(session=2, quantity="20")
+    ledger.fill(oid, "0001.01", quantity="4", at="2026-01-02T11:00:00Z")
+    began = ledger.book.seq + 1
+    ledger.fill(oid, "0002.01", quantity="6", at="2026-01-02T12:00:00Z")
+    early = traded(oid, "0001.01", 4, at=NOON - timedelta(hours=1))
+    plan = ledger.plan(snap(shown(oid, quantity=Decimal(20)), early, holds(4), first_unjudged_seq=began), last=True)
+    assert rows(plan) == []
+
+
+@row("twin_cancelled")
+@pytest.mark.rule(26)
+@pytest.mark.guarantee(4)
+def test_younger_twin_is_cancelled_once_and_its_break_is_resolved_when_it_ended(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    both = snap(shown(oid, 900), shown(oid, 901, broker_order_id=60))
+    plan = ledger.plan(both, may_cancel=True)
+    assert rows(plan) == ["twin_cancelled"]
+    assert kinds(plan) == [Kind.TWIN_CANCEL_LICENSED, Kind.BREAK_OPENED]
+    assert plan.drafts[0].payload == {"session": 2, "broker_order_id": 60, "perm_id": 901}
+    ledger.write(*plan.drafts)
+    assert rows(ledger.plan(both, may_cancel=True)) == ["twin_known"]  # once, whatever came of it
+    over = snap(shown(oid, 900), done(oid, "Cancelled", 901))
+    ledger.repair(over)
+    assert not ledger.book.open_breaks
+    assert (ledger.order(oid).state, ledger.order(oid).perm_id) == (State.WORKING, 900)
+    assert ledger.plan(over, last=True, may_cancel=True).drafts == ()
+
+
+@pytest.mark.rule(26)
+def test_twin_that_outlived_the_first_one_is_the_order_from_then_on(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    over = snap(done(oid, "Cancelled", 900), shown(oid, 901))
+    plan = ledger.plan(over, may_cancel=True)
+    assert Kind.TWIN_CANCEL_LICENSED not in kinds(plan)  # the only one that is left
+    ledger.repair(over)
+    assert (ledger.order(oid).state, ledger.order(oid).perm_id) == (State.WORKING, 901)
+    assert not ledger.book.open_breaks
+    assert ledger.plan(over, last=True).drafts == ()
+
+
+@pytest.mark.rule(26)
+def test_twins_that_both_traded_stay_held(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    both = snap(
+        done(oid), done(oid, perm_id=901), traded(oid), traded(oid, "0002.01", perm_id=901), holds(20), session=2
+    )
+    ledger.repair(both)
+    assert [found.kind for found in ledger.book.open_breaks.values()] == ["twin"]
+    assert ledger.book.positions[ACCOUNT, CON_IDS["AAPL"]].quantity == 20  # nothing is flattened
+    assert ledger.plan(both, last=True, may_cancel=True).drafts == ()
+
+
+@pytest.mark.rule(26)
+@pytest.mark.parametrize("fields", [{"client_id": CLIENT + 1}, {"broker_order_id": 0}])
+def test_second_order_that_is_not_surely_ours_is_never_cancelled(ledger: Ledger, fields: dict[str, int]) -> None:
+    oid = ledger.working(perm_id=900)
+    plan = ledger.plan(snap(shown(oid, 900), shown(oid, 901, **fields)), may_cancel=True)
+    assert rows(plan) == ["twin"]
+
+
+@pytest.mark.rule(26)
+def test_live_twin_of_a_filled_order_is_cancelled(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    ledger.fill(oid)
+    plan = ledger.plan(snap(done(oid), shown(oid, 901, broker_order_id=60), traded(oid), holds(10)), may_cancel=True)
+    assert rows(plan) == ["twin_cancelled"]
+    assert plan.drafts[0].payload["broker_order_id"] == 60
 
 
 @row("twin", "twin_known")

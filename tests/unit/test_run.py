@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 import pytest
 
 from engine import failpoint
 from engine.commit import Outcome
-from engine.events import Draft, Kind
+from engine.events import Draft, Event, Kind
 from engine.order import State
 from reconcile.run import Reconciler, Result
 from tests.unit.book_factory import (
@@ -135,7 +136,7 @@ async def test_a_fill_in_every_round_does_not_go_on_for_ever(scene: Scene) -> No
 
     def fill() -> None:
         n = next(count)
-        scene.broker.show(shown(oid), *fills[:n], holds(n))
+        scene.broker.show(shown(oid, quantity=Decimal(100)), *fills[:n], holds(n))
 
     scene.broker.before["round_trip"] = fill
     result = await scene.run()
@@ -252,3 +253,51 @@ async def test_failpoints_lie_before_and_after_the_repair(scene: Scene, point: s
     with pytest.raises(failpoint.FailpointError):
         await scene.run()
     assert (scene.ledger.order(oid).state is State.FILLED) == repaired
+
+
+@pytest.mark.rule(26)
+async def test_twin_is_cancelled_once_and_told_and_the_next_collection_shows_what_came_of_it(scene: Scene) -> None:
+    oid = scene.ledger.working(perm_id=900)
+    cancelled: list[int] = []
+
+    def carry_out(events: Sequence[Event]) -> None:
+        for event in events:
+            if event.kind == Kind.TWIN_CANCEL_LICENSED:
+                cancelled.append(event.payload["broker_order_id"])
+                scene.broker.show(shown(oid, 900, broker_order_id=1), done(oid, "Cancelled", 901))
+
+    scene.broker.show(shown(oid, 900, broker_order_id=1), shown(oid, 901, broker_order_id=60))
+    reconciler = Reconciler(
+        scene.ledger.book, scene.broker, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: 2,
+        carry_out=carry_out,
+    )  # fmt: skip
+    result = await reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.0)
+    assert (cancelled, result.rounds) == ([60], 3)
+    [found] = scene.ledger.book.breaks.values()
+    assert (found.kind, found.resolution) == ("twin", "one of them ended")
+    assert scene.ledger.order(oid).state is State.WORKING
+    assert (await reconciler.reconcile(scene.committer, 2, deadline=2.0)).verdict == "agreed"
+    assert cancelled == [60]
+
+
+@pytest.mark.rule(26)
+async def test_twin_that_survives_its_cancel_is_held_and_not_cancelled_again(scene: Scene) -> None:
+    oid = scene.ledger.working(perm_id=900)
+    licensed: list[Event] = []
+    scene.broker.show(shown(oid, 900, broker_order_id=1), shown(oid, 901, broker_order_id=60))
+    reconciler = Reconciler(
+        scene.ledger.book, scene.broker, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: 2,
+        carry_out=lambda events: licensed.extend(e for e in events if e.kind == Kind.TWIN_CANCEL_LICENSED),
+    )  # fmt: skip
+    for _ in range(3):
+        await reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.0)
+    assert len(licensed) == 1
+    assert scene.ledger.book.holding(ACCOUNT, "AAPL") is not None
+
+
+async def test_nobody_licenses_a_cancel_that_nobody_would_write(scene: Scene) -> None:
+    oid = scene.ledger.working(perm_id=900)
+    scene.broker.show(shown(oid, 900, broker_order_id=1), shown(oid, 901, broker_order_id=60))
+    await scene.run()
+    assert scene.ledger.book.holding(ACCOUNT, "AAPL") is not None
+    assert Kind.TWIN_CANCEL_LICENSED not in [event.kind for event in scene.ledger.log]

@@ -604,3 +604,15 @@ async def test_proof_on_demand_is_a_commit_of_its_own(scene: Scene) -> None:
     scene.committer.script = []
     scene.desk.end()
     assert not await scene.desk.proves_now()
+
+
+@pytest.mark.rule(26)
+async def test_cancel_of_a_twin_is_written_under_its_licence_whatever_became_of_the_order(scene: Scene) -> None:
+    order = await seen(scene)
+    licence = {"session": 1, "broker_order_id": 60, "perm_id": 901}
+    scene.desk.carry_out([scene.ledger.add(Kind.TWIN_CANCEL_LICENSED, order.id, **licence)])
+    scene.take(traded(order.id))
+    scene.desk.carry_out([scene.ledger.add(Kind.TWIN_CANCEL_LICENSED, order.id, **(licence | {"session": 9}))])
+    scene.desk.carry_out([scene.ledger.add(Kind.TWIN_CANCEL_LICENSED, order.id, **(licence | {"broker_order_id": 61}))])
+    assert scene.wire.written == [1, -60, -61]
+    assert not order.cancel_requested

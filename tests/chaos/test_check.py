@@ -1,0 +1,260 @@
+"""The checks against facts that are known to be good and known to be bad: what they must catch, they catch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ha.demo.findings import InDoubt
+from ha.demo.history import fold
+from tests.chaos.check import (
+    LEAST_ASKED,
+    Bite,
+    Examined,
+    Facts,
+    Probe,
+    Row,
+    examine,
+    felt,
+    leading_between,
+    orders_between,
+    sent_on_old_session,
+)
+
+START = datetime(2026, 1, 2, 10, 0, 0, tzinfo=UTC)
+CLIENT = 17
+
+
+def at(ms: float) -> datetime:
+    return START + timedelta(milliseconds=ms)
+
+
+def id_of(number: int) -> str:
+    return "ORDER" + "ABCDEFGHIJ"[number % 10] + "AAAAAAAAA" + "ABCDEFGHIJ"[number // 10]
+
+
+@dataclass
+class World:
+    """A pair with one change of leader, which did everything right; each test spoils one thing."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    log: list[Row] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    bites: list[Bite] = field(default_factory=list)
+    in_doubt: list[InDoubt] = field(default_factory=list)
+    leaders: tuple[str, ...] = ("b",)
+
+    def wrote(self, kind: str, ms: float, epoch: int, order_id: str | None = None, **payload: Any) -> None:
+        self.log.append(Row(len(self.log) + 1, epoch, kind, order_id, payload, at(ms), at(ms)))
+
+    def reached(self, kind: str, ms: float, **fields: Any) -> dict[str, Any]:
+        entry = {"seq": len(self.journal) + 1, "at": at(ms).isoformat(), "kind": kind, "client_id": CLIENT}
+        self.journal.append(entry | fields)
+        return self.journal[-1]
+
+    def order(self, number: int, ms: float, *, epoch: int, session: int, wire: int) -> None:
+        """Asked for, licensed for the ledger's session (as numbered at the broker, less ten), and sent on it."""
+        self.entries.append(
+            {"op": "place", "kind": "invoke", "client_order_id": f"k{number}", "at": at(ms).isoformat()}
+        )
+        self.wrote("order_accepted", ms + 2, epoch, id_of(number), session=session - 10, broker_order_id=number + 1)
+        self.reached(
+            "order", ms + 3, session=wire, order_id=number + 1, perm_id=900 + number, symbol="AAPL", side="BUY",
+            quantity="1", order_ref=f"pa.TAGA.{epoch}.{id_of(number)}",
+        )  # fmt: skip
+
+    def probe(self, replica: str, ms: float, status: int | None, took: float = 2.0) -> None:
+        self.probes.append(Probe(replica, at(ms), at(ms + took), status))
+
+    def examined(self) -> Examined:
+        facts = Facts(
+            history=fold(self.entries), journal=self.journal, log=self.log, probes=self.probes, bites=self.bites,
+            client_id=CLIENT, in_doubt=self.in_doubt, leaders=self.leaders,
+        )  # fmt: skip
+        return examine(facts)
+
+
+@pytest.fixture
+def world() -> World:
+    """Twenty orders under epoch 1 on the broker's session 11, the leader a killed, twenty under epoch 2 on session 12."""
+    world = World()
+    for number in range(20):
+        world.order(number, number * 50, epoch=1, session=11, wire=11)
+    for number in range(20, 40):
+        world.order(number, 300 + number * 50, epoch=2, session=12, wire=12)
+    for ms in range(0, 1000, 100):
+        world.probe("a", ms, 200)
+        world.probe("b", ms, 503)
+    for ms in range(1000, 2500, 100):
+        world.probe("a", ms, None)
+        world.probe("b", ms, 200 if ms >= 1200 else 503)
+    world.bites.append(Bite("kill -9 leader", at(980), "a has ended", "a"))
+    return world
+
+
+def the_problem(world: World) -> str:
+    """The only one that is found."""
+    [problem] = world.examined().problems
+    return problem
+
+
+def test_a_pair_that_did_everything_right_has_no_problem(world: World) -> None:
+    assert world.examined() == Examined([])
+
+
+@pytest.mark.guarantee(1)
+def test_an_event_written_under_an_older_epoch_is_found(world: World) -> None:
+    world.wrote("commission", 5000, 1)
+    assert the_problem(world) == "event 41 was written under epoch 1, after one under 2"
+
+
+@pytest.mark.rule(21)
+def test_a_hole_in_the_log_is_found(world: World) -> None:
+    world.log = [replace(row, seq=row.seq + 1) if row.seq > 30 else row for row in world.log]
+    assert the_problem(world) == "the log goes from event 30 to 32"
+
+
+@pytest.mark.rule(2)
+def test_an_order_that_no_commit_licensed_is_found(world: World) -> None:
+    world.log[5] = replace(world.log[5], payload={"session": None})
+    assert "which no commit licensed" in the_problem(world)
+
+
+@pytest.mark.rule(2)
+def test_an_order_under_another_order_id_than_its_licence_names_is_found(world: World) -> None:
+    world.journal[5]["order_id"] = 777
+    assert "sent under order id 777" in the_problem(world)
+
+
+@pytest.mark.rule(2)
+@pytest.mark.guarantee(2)
+def test_an_order_licensed_by_the_old_leader_and_sent_by_the_new_one_is_found(world: World) -> None:
+    world.journal[19]["session"] = 12
+    problems = world.examined().problems
+    assert any("its licence is for the broker's session 11, and it was sent on session 12" in one for one in problems)
+    assert any("broker session 12 carries epochs 1 and 2" in one for one in problems)
+
+
+@pytest.mark.guarantee(2)
+def test_an_order_sent_by_the_old_leader_after_the_new_one_began_is_found(world: World) -> None:
+    world.journal[19], world.journal[20] = world.journal[20], world.journal[19]
+    assert "was sent under epoch 1, after an order under 2" in the_problem(world)
+
+
+@pytest.mark.guarantee(2)
+def test_sessions_that_come_in_another_order_at_the_broker_are_found(world: World) -> None:
+    for entry in world.journal[20:]:
+        entry["session"] = 9
+    assert the_problem(world) == "session 2 of the ledger is older at the broker than session 1"
+
+
+@pytest.mark.rule(1)
+def test_an_order_sent_again_under_its_order_id_is_found(world: World) -> None:
+    world.reached("modify", 5000, session=12, order_id=3, order_ref=f"pa.TAGA.1.{id_of(2)}")
+    assert "was sent again under its order id 3" in the_problem(world)
+
+
+def test_traffic_that_the_broker_refuses_is_found(world: World) -> None:
+    world.reached("rejected", 5000, code=200, reason="No security definition")
+    assert the_problem(world) == "the broker refused 1 orders: 200 No security definition"
+
+
+@pytest.mark.rule(8)
+def test_an_order_that_expires_before_its_age_is_found(world: World) -> None:
+    world.wrote("order_accepted", 3000, 2, id_of(50), client_order_id="k50")
+    world.wrote("order_expired", 3000 + 7900, 2, id_of(50))
+    assert the_problem(world) == f"order {id_of(50)} expired at the age of 7.9 s, 8 s are allowed"
+
+
+@pytest.mark.rule(1)
+def test_an_order_in_doubt_that_the_broker_took_is_found(world: World) -> None:
+    world.in_doubt = [
+        InDoubt(id_of(1), "k1", "AAPL", ("X",), "never taken"),
+        InDoubt(id_of(2), "k2", "AAPL", ("Y",), "live"),
+    ]
+    assert the_problem(world) == f"order {id_of(2)} is in doubt, and live at the broker"
+
+
+@pytest.mark.rule(12)
+def test_two_leaders_for_longer_than_a_second_are_found_and_measured(world: World) -> None:
+    world.probes = [probe for probe in world.probes if probe.replica == "b"]
+    for ms in range(0, 2400, 100):
+        world.probe("a", ms, 200)
+    assert the_problem(world) == "two replicas answered 200 on /leader for 1098 to 1102 ms"
+    [overlap] = world.examined().overlaps
+    assert overlap.began == at(1200)
+
+
+@pytest.mark.rule(12)
+def test_two_leaders_for_less_than_a_second_are_counted_and_are_no_problem(world: World) -> None:
+    world.probes = [probe for probe in world.probes if probe.replica == "b"]
+    for ms in range(0, 1500, 100):
+        world.probe("a", ms, 200)
+    examined = world.examined()
+    assert examined.problems == []
+    assert [overlap.certain_ms for overlap in examined.overlaps] == [198.0]
+
+
+@pytest.mark.rule(12)
+def test_one_answer_of_each_at_the_same_time_may_be_an_overlap_and_is_not_certain(world: World) -> None:
+    world.probes = []
+    world.probe("a", 0, 200, took=100)
+    world.probe("b", 50, 200, took=100)
+    [overlap] = world.examined().overlaps
+    assert (overlap.certain_ms, overlap.most_ms) == (0.0, 50.0)
+
+
+def test_leading_again_after_a_pause_is_no_overlap_with_the_leader_of_the_pause(world: World) -> None:
+    world.probes = []
+    for ms, a, b in ((0, 200, 503), (100, 503, 200), (200, None, 200), (300, 503, 503), (400, 200, 503)):
+        world.probe("a", ms, a)
+        world.probe("b", ms, b)
+    assert world.examined().overlaps == []
+
+
+@pytest.mark.parametrize("leaders", [(), ("a", "b")])
+def test_any_number_of_leaders_but_one_after_healing_is_found(world: World, leaders: tuple[str, ...]) -> None:
+    world.leaders = leaders
+    assert the_problem(world).startswith(f"after healing {len(leaders)} replicas answered 200 on /leader")
+
+
+def test_a_fault_in_a_quiet_moment_does_not_count(world: World) -> None:
+    world.bites[0] = replace(world.bites[0], at=at(30_000))
+    assert the_problem(world) == "kill -9 leader: only 0 orders were asked for in the second in which it struck"
+
+
+def test_a_fault_counts_with_ten_orders_in_its_second_and_not_with_nine(world: World) -> None:
+    world.entries = world.entries[20 - LEAST_ASKED : 20]
+    assert world.examined().problems == []
+    world.entries.pop()
+    assert "only 9 orders" in the_problem(world)
+
+
+def test_a_run_without_a_fault_proves_nothing(world: World) -> None:
+    world.bites.clear()
+    assert the_problem(world) == "no fault took effect"
+
+
+@pytest.mark.guarantee(2)
+def test_what_an_old_session_still_brings_to_the_broker_is_listed(world: World) -> None:
+    late = [world.reached(kind, 9000, session=11, order_id=3) for kind in ("order", "cancel", "modify")]
+    world.reached("working", 9000, session=11, order_id=3)
+    world.reached("cancel", 9000, session=12, order_id=4)
+    assert sent_on_old_session(world.journal, 11, at(8000)) == late
+
+
+def test_orders_and_answers_are_found_by_their_time(world: World) -> None:
+    assert [taken.perm_id for taken in orders_between(world.journal, CLIENT, at(0), at(100))] == [900, 901]
+    assert orders_between(world.journal, 18, at(0), at(100)) == []
+    assert [probe.asked for probe in leading_between(world.probes, at(900), at(1250))] == [at(1200)]
+
+
+def test_what_clients_felt_is_everything_but_an_answer_or_a_redirect() -> None:
+    kinds = ("invoke", "redirect", "ok", "unavailable", "unknown", "refused", "limited")
+    entries = [{"op": "place", "kind": kind, "client_order_id": kind} for kind in kinds]
+    assert [one.split(":")[0] for one in felt(entries)] == ["unavailable", "unknown", "refused", "limited"]
+    assert felt([{"op": "cancel", "kind": "refused", "client_order_id": "k"}]) == []
