@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev demo test lint format fuzz clean
+.PHONY: help install install-dev demo test lint format fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -47,6 +47,10 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, the arrows between rooms
 format: $(VENV)/.installed-dev ## let ruff write
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20)
+	@$(BIN)/python -m bench.sim_speed
+	@$(BIN)/python -m bench.failover --kills $(or $(KILLS),20) --switchovers $(or $(KILLS),20)
 
 clean: ## remove .venv and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -28,15 +28,18 @@ class Cancels:
         self._book, self._permit, self._broker, self._clock = book, permit, broker, clock
         self._live: dict[str, tuple[int, int]] = {}  # order id -> (orderId, permId)
         self._coming: set[str] = set()  # orders whose cancel is being licensed
+        self._written: dict[str, float] = {}  # order id -> when its cancel was written, until the order has ended
 
     def begin(self) -> None:
         """A term begins."""
         self._live.clear()
         self._coming.clear()
+        self._written.clear()
 
     def session_lost(self) -> None:
-        """What a dead session showed entitles to nothing."""
+        """What a dead session showed entitles to nothing, and what it was asked it will not answer."""
         self._live.clear()
+        self._written.clear()
 
     def shown(self, oid: str, broker_order_id: int, perm_id: int) -> None:
         """The present session showed the order live under this pair."""
@@ -45,6 +48,14 @@ class Cancels:
     def ended(self, oid: str) -> None:
         """The order has ended."""
         self._live.pop(oid, None)
+        self._written.pop(oid, None)
+
+    def unanswered(self, seconds: float) -> bool:
+        """Whether a cancel was written so long ago and its order has not ended: a reason to ask, once for each cancel."""
+        late = [oid for oid, at in self._written.items() if self._clock() - at > seconds]
+        for oid in late:
+            del self._written[oid]
+        return bool(late)
 
     def licence(self, order: Order) -> Payload:
         """The payload that licenses a cancel now, empty when it must wait."""
@@ -81,3 +92,5 @@ class Cancels:
             self._broker.cancel(payload["broker_order_id"])
         except ConnectionError:
             logger.warning("the cancel of order {} was not written: the session is gone", event.order_id)
+        else:
+            self._written[event.order_id or ""] = self._clock()

@@ -110,7 +110,7 @@ def _ended(book: Book, event: Event, p: Payload) -> None:
 
     def write(order: Order) -> None:
         order.perm_id = p.get("perm_id") or order.perm_id
-        order.reason = p.get("reason")
+        order.reason = p.get("reason", order.reason)
         order.sent_at = sent_at or order.sent_at
 
     book.change(event, write)

@@ -206,7 +206,10 @@ class Server:
             except Problem as problem:
                 return await _send(raw, problem_response(problem, correlation_id), correlation_id)
             socket = web.WebSocketResponse(max_msg_size=MAX_BODY, autoping=True)
-            await socket.prepare(raw)
+            try:
+                await socket.prepare(raw)
+            except ConnectionError:  # the peer has gone already
+                return web.Response(status=400)
             with contextlib.suppress(ConnectionError):
                 await talk(request, Socket(socket))
             await socket.close()
@@ -263,6 +266,8 @@ async def _request(raw: web.Request, correlation_id: str) -> Request:
     except TimeoutError:
         why = f"The body must come within {BODY_DEADLINE:g} s."
         raise Problem(408, "slow-body", "The body did not come", why) from None
+    except ConnectionError:  # no defect: nobody is left who could read the answer
+        raise Problem(400, "no-body", "The body did not come", "The connection ended before the body did.") from None
     return Request(
         raw.method, raw.path, raw.query, raw.headers, raw.match_info, body, raw.remote or "", correlation_id
     )  # fmt: skip

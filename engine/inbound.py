@@ -182,9 +182,7 @@ class Inbound:
             payload |= {"broker_order_id": own_id or None, "con_id": con_id or None}
         elif kind is Kind.ORDER_CANCELLED:
             payload["reason"] = "cancelled" if order.cancel_requested else "cancelled at the broker"
-        else:
-            payload["reason"] = order.reason
-        return payload
+        return payload  # the reason of a rejection is the error's, it stays
 
     # ---- executions
 

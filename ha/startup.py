@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.schema import known_versions, newest_version
 from engine.store import Connection, Row
 from ha.config import Settings
@@ -77,3 +79,15 @@ def identity_sentences(row: Row | None, settings: Settings) -> list[str]:
                 f"{name} is {ours!r}, this database was set up with {theirs!r}; set {name}={theirs} or use another database."
             )
     return found
+
+
+def account_sentence(trading_mode: str, accounts: Sequence[str]) -> str | None:
+    """What is wrong with the accounts that a session names, or None: paper accounts begin with D (DU, DF), live ones do not."""
+    wrong = [account for account in accounts if account.startswith("D") is not (trading_mode == "paper")]
+    if not wrong:
+        return None
+    other = "live" if trading_mode == "paper" else "paper"
+    return (
+        f"TRADING_MODE={trading_mode}, but the gateway's account {wrong[0]} is a {other} one: point TWS_HOST and TWS_PORT at the "
+        f"{trading_mode} gateway, or set TRADING_MODE={other} if that is meant."
+    )

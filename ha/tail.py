@@ -21,6 +21,7 @@ from engine.store import Connection, Row, StoreError
 
 PULSE_EVERY = 0.25
 _BATCH = 500
+_LAST_READ = 0.5  # seconds
 
 
 class Tail:
@@ -57,13 +58,24 @@ class Tail:
         ]
 
     async def stop(self) -> None:
-        """Stand still; the connection stays open for the claim."""
+        """Stand still; the connection stays open for the claim, so a read under way gets a moment to end by itself."""
+        between_reads = await self._between_reads()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if between_reads:
+            self._reading.release()
         await self._listener.close()
+
+    async def _between_reads(self) -> bool:
+        """Hold reading off; False when it did not pause in time. A statement that is cancelled closes its connection."""
+        try:
+            async with asyncio.timeout(_LAST_READ):
+                return await self._reading.acquire()
+        except TimeoutError:
+            return False
 
     @property
     def running(self) -> bool:

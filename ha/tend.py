@@ -148,6 +148,8 @@ class Tender:
         self.last, self._reconciled_at = result, self._clock()
         self._takeover.phases.repaired += result.repaired
         self._takeover.phases.held += result.held
+        if result.gate_may_open and result.missing:  # the gate did not wait for it (R24), the ledger must not wait long
+            self.doubt(f"not everything came from the broker: {', '.join(result.missing)}")
         return result
 
     async def _reconcile_for_ever(self) -> None:
@@ -254,6 +256,8 @@ class Tender:
             self.doubt("an order is not acknowledged")
         else:
             shut.pop("stalled", None)
+        if self._desk.cancels.unanswered(self._rules.ack_timeout):
+            self.doubt("a cancel is not answered")
 
     async def _note_first_order(self) -> None:
         term, first = self._takeover.term, self._desk.first_write_at

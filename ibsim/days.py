@@ -6,6 +6,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from ibsim.contracts import Universe
+from ibsim.hours import Moment
 from ibsim.journal import Spool, encoded
 from ibsim.orders import Order
 from ibsim.records import Record, done_record, order_of
@@ -17,11 +18,19 @@ class Days:
     def __init__(self, zone: ZoneInfo, now: float, universe: Universe) -> None:
         self._zone = zone
         self._universe = universe
-        self._day = self._date(now)
+        self._day = ""
+        self._ends = 0.0
         self._executions = Spool()
         self._done = Spool()
         self._first_done = 0
         self._amended: dict[int, Record] = {}
+
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        """The day of this moment is the present one."""
+        self._day = self._date(now)
+        self._ends = Moment(0, 0).after(now, self._zone)
 
     def _date(self, at: float) -> str:
         return datetime.fromtimestamp(at, self._zone).strftime("%Y%m%d")
@@ -50,9 +59,8 @@ class Days:
 
     def roll(self, now: float) -> None:
         """Begins a new day if midnight has passed."""
-        day = self._date(now)
-        if day != self._day:
-            self._day = day
+        if now >= self._ends:
+            self._begin(now)
             self.midnight()
 
     def midnight(self) -> None:

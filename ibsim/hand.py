@@ -129,6 +129,7 @@ class Hand:
             limit_price=None if limit is None else number_of(limit, "limit_price"),
             aux_price=None if aux is None else number_of(aux, "stop_price"),
             tif=str(body.get("tif", "DAY")),
+            fields={},
         )
 
     def _bound_id(self) -> int:

@@ -81,9 +81,76 @@ def layout(*parts: Part) -> Layout:
     return Layout(parts)
 
 
+class _Compiled:
+    """A layout at one server version: its program, and its typical shape.
+
+    A message is typical when every group is empty and every condition turns out as it does by default: then it is one run
+    of fields. Nearly all are, and they are read and written without going through the program.
+    """
+
+    __slots__ = ("_conditions", "_groups", "_index", "_names", "_template", "program")
+
+    def __init__(self, described: Layout, version: int) -> None:
+        self.program = _compile(described.parts, version, {})
+        self._names: list[str] = []
+        self._template: list[str] = []
+        self._index: dict[str, int] = {}
+        self._groups: list[str] = []
+        self._conditions: list[tuple[str, Callable[[str], bool], bool]] = []
+        self._flatten(self.program)
+
+    def _flatten(self, program: _Program) -> None:
+        for step in program:
+            if isinstance(step, _Run):
+                for name, default in zip(step.names, step.defaults, strict=True):
+                    self._add(name, default)
+            elif isinstance(step, _Loop):
+                self._groups.append(step.name)
+                self._add(step.name, "0")
+            elif step.name not in self._groups:
+                holds = step.test(step.default)
+                self._conditions.append((step.name, step.test, holds))
+                if holds:
+                    self._flatten(step.program)
+
+    def _add(self, name: str, default: str) -> None:
+        self._index[name] = len(self._names)
+        self._names.append(name)
+        self._template.append(default)
+
+    def read(self, fields: Sequence[str]) -> dict[str, Any] | None:
+        """The values of a typical message, None if it is not typical."""
+        if len(fields) != len(self._names):
+            return None
+        values: dict[str, Any] = dict(zip(self._names, fields, strict=True))
+        for name, test, holds in self._conditions:
+            if test(values[name]) is not holds:
+                return None
+        for name in self._groups:
+            if values[name] not in ("0", ""):
+                return None
+            values[name] = []
+        return values
+
+    def write(self, values: Values) -> list[str] | None:
+        """The fields of a typical message, None if it is not typical."""
+        for name, test, holds in self._conditions:
+            if name in values and test(values[name]) is not holds:
+                return None
+        for name in self._groups:
+            if values.get(name):
+                return None
+        out, at = self._template.copy(), self._index.get
+        for name, value in values.items():
+            place = at(name)
+            if place is not None and value.__class__ is str:
+                out[place] = value
+        return out
+
+
 @lru_cache(maxsize=4096)
-def _compiled(described: Layout, version: int) -> _Program:
-    return _compile(described.parts, version, {})
+def _compiled(described: Layout, version: int) -> _Compiled:
+    return _Compiled(described, version)
 
 
 def _compile(parts: Sequence[Part], version: int, defaults: dict[str, str]) -> _Program:
@@ -123,8 +190,12 @@ def read(described: Layout, version: int, fields: Sequence[str]) -> dict[str, An
 
     Raises LayoutError when a field is missing, left over, or a count is not a number within limits.
     """
+    compiled = _compiled(described, version)
+    typical = compiled.read(fields)
+    if typical is not None:
+        return typical
     values: dict[str, Any] = {}
-    end = _read(_compiled(described, version), fields, 0, values)
+    end = _read(compiled.program, fields, 0, values)
     if end != len(fields):
         raise LayoutError(f"{len(fields) - end} fields left over after {end}")
     return values
@@ -169,8 +240,12 @@ def _read_loop(step: _Loop, fields: Sequence[str], at: int, values: dict[str, An
 
 def write(described: Layout, version: int, values: Values) -> list[str]:
     """The fields of a message in wire order; a value that is not given is written as its default."""
+    compiled = _compiled(described, version)
+    typical = compiled.write(values)
+    if typical is not None:
+        return typical
     out: list[str] = []
-    _write(_compiled(described, version), values, out)
+    _write(compiled.program, values, out)
     return out
 
 

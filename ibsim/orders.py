@@ -103,8 +103,7 @@ class Order:
         return price >= stop if self.side == "BUY" else price <= stop
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """One fill. `exec_id` ends in the revision, `.01` for the first."""
 
     exec_id: str

@@ -1,10 +1,10 @@
 """What a placeOrder asks for, and whether the gateway would take it. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ibsim.contracts import Instrument, Universe
@@ -26,8 +26,7 @@ _KEPT = tuple(
 _UNSET = frozenset({"", "0", "0.0", "None", "2147483647"})
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """A placeOrder in the book's terms."""
 
     session: int
@@ -43,7 +42,7 @@ class Wish:
     limit_price: Decimal | None
     aux_price: Decimal | None
     tif: str
-    fields: dict[str, object] = field(default_factory=dict)
+    fields: dict[str, object]
     transmit: bool = True
     what_if: bool = False
     parent_id: int = 0

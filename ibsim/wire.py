@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from functools import lru_cache
 
 MIN_SERVER_VERSION = 157
 MAX_SERVER_VERSION = 178
@@ -123,6 +124,7 @@ def integer(text: str) -> int:
     return value
 
 
+@lru_cache(maxsize=8192)
 def plain(value: Decimal) -> str:
     """A decimal without exponent and without trailing zeros: `10`, `190.5`."""
     text = format(value, "f")

@@ -67,6 +67,7 @@ mtype ledger[ORDERS] = NONE;         /* PostgreSQL: the log, folded */
 #if CANCELS
 byte wanted[ORDERS];          /* PostgreSQL: a cancel is asked for (1), licensed for a session (2) */
 bool over[ORDERS];                   /* IB: the order was cancelled or filled */
+bool told[ORDERS];                   /* the client: it was told "cancelled before it was sent"; only the judge knows it */
 byte cancels;
 #endif
 #ifdef ROLLBACK
@@ -120,11 +121,7 @@ byte i;
 #else
 #define refused    (fenced || goneBack)
 #endif
-#ifdef PLACE_UNNOTICED               /* R18 broken: nobody compares the timeline */
-#define proofFails (fenced || hole)
-#else
 #define proofFails (fenced || goneBack)
-#endif
 
 #ifdef NO_PROOF_AGE                  /* R12 broken: the permit does not ask how old the proof is */
 #define proven     true
@@ -161,6 +158,11 @@ byte i;
 #else
 #define adoptable(o) (r[me].seen[o] && (ledger[o] == NONE || ledger[o] == QUEUED || ledger[o] == IN_DOUBT || ledger[o] == CANCELLED))
 #endif
+#if CANCELS && !defined(FORGETFUL_CLIENT)
+#define placed(o)  (ledger[o] == NONE && !told[o])               /* a client does not place what it was told is cancelled */
+#else
+#define placed(o)  (ledger[o] == NONE)
+#endif
 #define doubtful(o)  (inDoubt(o) || adoptable(o))
 #if ORDERS == 1
 #define anyDoubt   doubtful(0)
@@ -189,6 +191,11 @@ byte i;
 #define mayAccept  true
 #else
 #define mayAccept  (!toHold)
+#endif
+#ifdef END_BEFORE_HOLD               /* QUEUED is believed, and ended by a cancel, before the broker was looked at */
+#define mayEnd     true
+#else
+#define mayEnd     (!toHold)
 #endif
 #ifdef EARLY_SNAPSHOT                /* G6 broken: collected before the gateway admitted us */
 #define mayLeave   r[me].collected
@@ -231,7 +238,7 @@ inline forgetTerm() {
   r[me].epoch = 0; r[me].base = 0; r[me].suspects = 0; r[me].proof = FRESH
 }
 inline hangUp() { if :: session[cid] == me -> eof[cid] = 1 :: else fi }  /* what was written may still be read */
-inline endTerm() { forgetTerm(); hangUp(); r[me].phase = STEPPING_DOWN } /* gate, then session, then the lease */
+inline endTerm() { r[me].phase = STEPPING_DOWN }                         /* the gate is shut; then session, then lease */
 inline committed() {                 /* bookkeeping of a commit that was not refused */
   rule(G1_one_writer, r[me].epoch == top);
   r[me].proof = FRESH;
@@ -244,6 +251,9 @@ inline bytes(o) {                    /* onto the wire; a dead socket swallows th
   if :: connected ->
         rule(G2_one_sender, r[me].proof != OVERDUE && alone);
         rule(G4_nothing_twice, licensed(o));             /* what was licensed once is never sent again by itself */
+#if CANCELS
+        rule(C_cancelled_is_not_sent, !told[o]);
+#endif
         socket[cid]!o
      :: else fi
 }
@@ -350,7 +360,11 @@ end: do
        fi }
 #ifdef ROLLBACK
   /* HOLDING -RELEASED_HOLD-> CONNECTING: an operator has looked at the broker, nothing of ours is on its way there */
-  :: d_step { is(HOLDING) && allSeen -> sessionOver(); hangUp(); looked = 1; r[me].mustHold = 0; r[me].sawMore = 0; r[me].phase = CONNECTING }
+  :: d_step { is(HOLDING) && allSeen ->
+#ifndef QUICK_OPERATOR               /* what waited has expired meanwhile (max_intent_age) */
+       for (i : 0 .. ORDERS - 1) { if :: ledger[i] == QUEUED && !refused -> ledger[i] = CANCELLED :: else fi }
+#endif
+       sessionOver(); hangUp(); looked = 1; r[me].mustHold = 0; r[me].sawMore = 0; r[me].phase = CONNECTING }
 #endif
 #if ROUNDS
   /* LEADING: a reconciliation of the live session */
@@ -364,7 +378,9 @@ end: do
   /* -ENDED-> STEPPING_DOWN: told that the lease is gone, or that the epoch is; now or late */
   :: d_step { (is(CLAIMING) || hasEpoch) && lease != me -> endTerm() }
   :: d_step { hasEpoch && proofFails -> endTerm() }
-  :: d_step { is(STEPPING_DOWN) -> r[me].phase = STANDBY; if :: lease == me -> lease = 0 :: else fi }
+  /* STEPPING_DOWN: the session is aborted, then the lease is given back; -QUIET-> STANDBY */
+  :: d_step { is(STEPPING_DOWN) && r[me].epoch > 0 -> hangUp(); forgetTerm() }
+  :: d_step { is(STEPPING_DOWN) && r[me].epoch == 0 -> r[me].base = 0; r[me].phase = STANDBY; if :: lease == me -> lease = 0 :: else fi }
   /* the proof of epoch every 250 ms */
   :: d_step { hasEpoch && r[me].proof == OLD && !proofFails -> r[me].proof = FRESH }
   /* it dies and starts again, empty: the kernel closes its socket, or the host is gone with it (half-open) */
@@ -392,10 +408,10 @@ end: do
   :: d_step { is(LEADING) && proven && ledger[o] == NONE && r[me].licence[o] == NOTHING && !r[me].wrote[o] -> r[me].licence[o] = LICENSED }
   :: d_step { is(LEADING) && ledger[o] == NONE && r[me].wrote[o] -> commit(o, SENDING) }
 #else
-  :: d_step { is(LEADING) && proven && ledger[o] == NONE && r[me].licence[o] == NOTHING -> r[me].licence[o] = DRAFTED }
+  :: d_step { is(LEADING) && proven && placed(o) && r[me].licence[o] == NOTHING -> r[me].licence[o] = DRAFTED }
 #endif
   /* accept, gate shut: QUEUED */
-  :: d_step { hasEpoch && !is(HOLDING) && proven && ledger[o] == NONE && r[me].licence[o] == NOTHING && mayAccept -> commit(o, QUEUED) }
+  :: d_step { hasEpoch && !is(HOLDING) && proven && placed(o) && r[me].licence[o] == NOTHING && mayAccept -> commit(o, QUEUED) }
   /* the gate opens: a second commit is the licence */
   :: d_step { is(LEADING) && proven && ledger[o] == QUEUED && r[me].licence[o] == NOTHING && !dropped(o) -> r[me].licence[o] = DRAFTED }
   /* the licence's commit (R2); the book takes it only for an order that waits */
@@ -409,6 +425,9 @@ end: do
 #else
   :: d_step { hasEpoch && (r[me].licence[o] == DRAFTED || r[me].licence[o] == DRAFT_OVER) ->
        if :: ledger[o] == NONE || ledger[o] == QUEUED ->
+#if CANCELS
+             rule(C_cancelled_is_not_sent, wanted[o] == 0 || refused);
+#endif
              commit(o, SENDING);
              if :: r[me].licence[o] == DRAFTED -> r[me].licence[o] = LICENSED
                 :: r[me].licence[o] == DRAFT_OVER -> r[me].licence[o] = LICENCE_OVER
@@ -434,7 +453,7 @@ end: do
   :: d_step { is(LEADING) && connected && r[me].wrote[o] && ledger[o] == SENDING -> hangUp(); sessionOver(); r[me].phase = CONNECTING }
 #endif
   /* the table of reconcile/plan.py */
-#define judging (is(RECONCILING) || is(LEADING)) && r[me].collected && connected
+#define judging (is(RECONCILING) || is(LEADING)) && r[me].collected
   :: d_step { judging && inDoubt(o) && r[me].seen[o] -> commit(o, WORKING) }                      /* sending_present */
   :: d_step { judging && adoptable(o) -> commit(o, WORKING) }  /* restored, queued_yet_present, reopened, surfaced */
 #ifdef RESEND                        /* R1 broken: absent, so it is sent again */
@@ -449,13 +468,15 @@ end: do
   :: d_step { judging && inDoubt(o) && !r[me].seen[o] && !r[me].complete -> commit(o, IN_DOUBT) } /* sending_unproven */
 #if CANCELS
   /* a cancel is asked for; expiry is the same for an order that waits (R8) */
-  :: d_step { hasEpoch && proven && cancels < CANCELS && ledger[o] == QUEUED && r[me].licence[o] == NOTHING -> cancels++; commit(o, CANCELLED) }
-  :: d_step { hasEpoch && proven && cancels < CANCELS && wanted[o] == 0 && (ledger[o] == SENDING || ledger[o] == IN_DOUBT ||
-       (ledger[o] == QUEUED && r[me].licence[o] != NOTHING)) -> cancels++; if :: refused -> endTerm() :: else -> wanted[o] = 1; committed() fi }
+  :: d_step { hasEpoch && proven && cancels < CANCELS && ledger[o] == QUEUED && r[me].licence[o] == NOTHING && mayEnd -> cancels++;
+       if :: refused -> skip :: else -> told[o] = 1 fi; commit(o, CANCELLED) }
+  :: d_step { hasEpoch && proven && cancels < CANCELS && wanted[o] == 0 && (ledger[o] == SENDING || ledger[o] == IN_DOUBT) -> cancels++;
+       if :: refused -> endTerm() :: else -> wanted[o] = 1; committed() fi }
   :: d_step { (is(LEADING) || is(HOLDING)) && proven && cancels < CANCELS && wanted[o] == 0 && ledger[o] == WORKING -> cancels++;
        if :: refused -> endTerm() :: else -> wanted[o] = 2; r[me].cancelling[o] = 1; committed() fi }
 #ifndef QUEUE_FORGETS_CANCEL         /* its licence was taken back: it ends here */
-  :: d_step { hasEpoch && proven && ledger[o] == QUEUED && wanted[o] == 1 && r[me].licence[o] == NOTHING -> commit(o, CANCELLED) }
+  :: d_step { hasEpoch && proven && ledger[o] == QUEUED && wanted[o] == 1 && r[me].licence[o] == NOTHING && mayEnd ->
+       if :: refused -> skip :: else -> told[o] = 1 fi; commit(o, CANCELLED) }
 #endif
   /* a cancel that was asked for before the order was live on this session */
   :: d_step { (is(LEADING) || is(HOLDING)) && wanted[o] == 1 && ledger[o] == WORKING ->
@@ -530,8 +551,8 @@ end: do
 }
 
 #define leads(x)   (r[x].phase == LEADING && r[x].epoch == epoch && lease == x)
-#define settled(o) ((ledger[o] == IN_DOUBT && broker[o] == 0) || (ledger[o] == CANCELLED && broker[o] == 0) || \
-                    ((ledger[o] == WORKING || ledger[o] == ENDED) && broker[o] == 1))
+#define settled(o) (!placed(o) && ((ledger[o] == NONE && broker[o] == 0) || (ledger[o] == IN_DOUBT && broker[o] == 0) || (ledger[o] == CANCELLED && broker[o] == 0) || \
+                    ((ledger[o] == WORKING || ledger[o] == ENDED) && broker[o] == 1)))
 proctype Judge() {                   /* nothing can move any more */
   timeout -> d_step {
     check(G3_nothing_lost, settled(0));

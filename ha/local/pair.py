@@ -212,9 +212,9 @@ class LocalPair:
         watched = Watchdog(layout.run_dir(name), self._silent) if self._watchdog else None
         return build.replica_part(layout, name, self._releaser, watched)
 
-    def _silent(self, child: Child, seconds: float) -> None:
+    def _silent(self, child: Child, why: str) -> None:
         """A replica that hangs keeps its broker session: killed, it is released and started anew like any that died (R12)."""
-        self._event(Event("failed", child.name, child.pid, f"watchdog: no sign of life for {seconds:.2f} s, killed"))
+        self._event(Event("failed", child.name, child.pid, f"watchdog: {why}, killed"))
         child.send(signal.SIGKILL)
 
     async def _etcd(self, layout: Layout) -> None:

@@ -1,7 +1,7 @@
 """The launcher in systemd's place: a replica that was ready and then gives no sign of life in time is killed.
 
-As with `Type=notify`, `WatchdogSec=` and `WatchdogSignal=SIGKILL`. Only what the replica's own process says counts, and a
-launcher that stood still itself does not take that for the replica's silence.
+As with `Type=notify`, `WatchdogSec=`, `WatchdogSignal=SIGKILL` and `TimeoutStopSec=`. Only what the replica's own process says
+counts, and a launcher that stood still itself does not take that for the replica's silence.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from pathlib import Path
 from ha.local.process import Child
 
 DEFAULT = 1.5  # the default of the setting WATCHDOG, which a test compares
+STOPS_WITHIN = 5.0  # seconds from STOPPING=1 to the end; from then on no sign is waited for
 _LONGEST_PATH = 107  # bytes that an address of this kind may have
 _LATE = 0.5  # seconds that the launcher's own timer may be late
 _CREDENTIALS = struct.Struct("3i")
 
 
 class Watchdog:
-    """Listens to one replica. `on_silent(child, seconds)` is called once when its signs of life stop."""
+    """Listens to one replica. `on_silent(child, why)` is called once when its signs of life stop, or it does not end."""
 
-    def __init__(self, run_dir: Path, on_silent: Callable[[Child, float], None]) -> None:
+    def __init__(self, run_dir: Path, on_silent: Callable[[Child, str], None]) -> None:
         self._run_dir, self._on_silent = run_dir, on_silent
         self._socket: socket.socket | None = None
         self._path: Path | None = None
         self._interval = DEFAULT
         self._child: Child | None = None
+        self._stopping = False
         self._heard_at = self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -66,7 +68,7 @@ class Watchdog:
 
     def close(self) -> None:
         """The child has ended: nobody is listened to."""
-        self._child = None
+        self._child, self._stopping = None, False
         self._disarm()
         if self._socket is not None:
             with suppress(RuntimeError):  # no loop runs here: then nothing was attached either
@@ -87,14 +89,17 @@ class Watchdog:
                 self._take(data.splitlines())
 
     def _take(self, lines: list[bytes]) -> None:
+        if self._stopping:
+            return
+        self._stopping = b"STOPPING=1" in lines
         armed = self._timer is not None
-        if b"READY=1" in lines or (armed and b"WATCHDOG=1" in lines):
+        if self._stopping or b"READY=1" in lines or (armed and b"WATCHDOG=1" in lines):
             self._heard_at = asyncio.get_running_loop().time()
             if not armed:
                 self._arm()
 
     def _arm(self) -> None:
-        self._due = self._heard_at + self._interval
+        self._due = self._heard_at + (STOPS_WITHIN if self._stopping else self._interval)
         self._timer = asyncio.get_running_loop().call_at(self._due, self._look)
 
     def _disarm(self) -> None:
@@ -110,11 +115,12 @@ class Watchdog:
             self._heard_at = now  # it is this launcher that stood still, or the whole machine
         if child is None:
             return
-        if now < self._heard_at + self._interval:
-            self._arm()
+        self._arm()  # for the sign that came last
+        if now < self._due:
             return
         self._disarm()
-        self._on_silent(child, now - self._heard_at)
+        gave = "did not end" if self._stopping else "no sign of life"
+        self._on_silent(child, f"{gave} for {now - self._heard_at:.2f} s")
 
 
 def _seconds(setting: str) -> float:

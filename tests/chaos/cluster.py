@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
 import psycopg
 from psycopg.rows import dict_row
 
@@ -26,7 +27,7 @@ from ha.local.supervise import Event
 from tests.chaos.check import Row
 
 CLIENT_ID = 17
-HEALS_WITHIN = 20.0  # seconds for one leader and a healthy standby after whatever happened
+HEALS_WITHIN = 40.0  # seconds for one leader and a healthy standby after whatever happened
 _LOOK_EVERY = 0.15
 T = TypeVar("T")
 STOCKS = ("AAPL", "AMZN", "GOOG", "IBM", "MSFT", "NVDA", "SPY", "TSLA")  # what the stand-in trades under one name only
@@ -132,11 +133,15 @@ class Cluster:
             return entries
 
     async def broker(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the stand-in's control port. Raises FetchFailed."""
-        async with Fetch() as fetch:
-            if method == "POST":
-                return await fetch.post(f"{self.control}{path}", dict(body or {}))
-            return await fetch.get(f"{self.control}{path}")
+        """Ask the stand-in's control port. Raises aiohttp.ClientError, TimeoutError."""
+        limit = aiohttp.ClientTimeout(total=2.0)
+        async with (
+            aiohttp.ClientSession(timeout=limit, trust_env=False) as session,
+            session.request(method, f"{self.control}{path}", json=body) as response,
+        ):
+            response.raise_for_status()
+            answer: dict[str, Any] = await response.json()
+            return answer
 
     async def symbols(self, most: int = 6) -> list[str]:
         """Contracts that no open break holds. Raises NotHealed when too few are left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +87,7 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """SIGKILL to a part that is then kept away for so many seconds and started again."""
+    """SIGKILL to a part that is then kept away for so many seconds and started again; over when the start begins."""
 
     part: str
     seconds: float
@@ -99,10 +99,11 @@ class Away:
         try:
             bite = await Kill(self.part).strike(on)
             await asyncio.sleep(self.seconds)
+            ended = now()
             await supervisor.respawn(self.part)
         finally:
             supervisor.restart.add(self.part)
-        return Bite(f"{self.part} away for {self.seconds:g} s", bite.at, bite.evidence, None, now())
+        return Bite(f"{self.part} away for {self.seconds:g} s", bite.at, bite.evidence, None, ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Restart:
     """SIGKILL to a part, which its supervisor starts again; over when it is ready."""
 
     part: str
-    within: float = 20.0
+    within: float = 40.0
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
@@ -120,6 +121,19 @@ class Restart:
             while not (ready := [e for e in on.events[told:] if e.kind == "ready" and e.part == self.part]):
                 await asyncio.sleep(0.02)
         return Bite(f"{self.part} killed and restarted", bite.at, bite.evidence, None, moment(ready[0].at))
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Two faults in the same moment; the bite is the first one's."""
+
+    first: Fault
+    second: Fault
+
+    async def strike(self, on: Cluster) -> Bite:
+        """See Fault."""
+        one, two = await asyncio.gather(self.first.strike(on), self.second.strike(on))
+        return replace(one, fault=f"{one.fault} and {two.fault}", evidence=f"{one.evidence}; {two.evidence}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ import pytest
 
 from tests.chaos.check import felt, leading_between, orders_between, sent_on_old_session
 from tests.chaos.cluster import CLIENT_ID, Cluster
-from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart
+from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart, Together
 from tests.chaos.scenario import Outcome, Step, play
 from tests.chaos.traffic import Load
 
-pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(240)]
 
-NEW_LEADER_WITHIN = 1000.0  # ms at the broker, leader killed with its supervisor alive
+LONGEST_SILENCE = 3000.0  # ms at the broker, leader killed with its supervisor alive; the figures are the benchmark's
 
 
 def last_session_before(outcome: Outcome) -> int:
@@ -36,7 +36,7 @@ async def test_a_leader_killed_in_the_flow_loses_and_doubles_nothing(cluster: Cl
     outcome.must_be_fine()
     assert outcome.epoch_after > outcome.epoch_before
     assert outcome.silences[0].broker_ms is not None
-    assert outcome.silences[0].broker_ms < NEW_LEADER_WITHIN
+    assert outcome.silences[0].broker_ms < LONGEST_SILENCE
 
 
 @pytest.mark.rule(12)
@@ -82,16 +82,26 @@ async def test_orders_that_the_gateway_took_in_silence_are_adopted_by_the_next_l
 @pytest.mark.rule(20)
 @pytest.mark.guarantee(3)
 async def test_a_database_killed_under_load_loses_no_order_and_shuts_the_gate_meanwhile(cluster: Cluster) -> None:
-    outcome = await play(cluster, "PostgreSQL killed", [Step(2.0, Restart("postgres"))], Load(seconds=8.0))
+    outcome = await play(cluster, "PostgreSQL away for 2.5 s", [Step(2.0, Away("postgres", 2.5))], Load(seconds=8.0))
     outcome.must_be_fine()
     bite = outcome.bites[0]
     assert bite.ended is not None
     assert not outcome.verdict.unknown, "whoever was told 504 has learned since what became of it"
     # a proof may be as old as 1 s, and its age counts from its start
     shut = bite.at + timedelta(seconds=1.0)
-    assert bite.ended > shut, "it was back before the gate had to shut"
     assert not orders_between(outcome.journal, CLIENT_ID, shut, bite.ended)
     assert not leading_between(outcome.probes, shut, bite.ended)
+
+
+@pytest.mark.rule(20)
+@pytest.mark.guarantee(3)
+@pytest.mark.guarantee(4)
+async def test_a_database_and_a_leader_killed_together_leave_no_outcome_open(cluster: Cluster) -> None:
+    steps = [Step(2.0, Together(Kill("leader"), Restart("postgres")))]
+    outcome = await play(cluster, "PostgreSQL and leader killed together", steps)
+    outcome.must_be_fine()
+    assert not outcome.verdict.unknown
+    assert outcome.epoch_after > outcome.epoch_before
 
 
 @pytest.mark.guarantee(7)

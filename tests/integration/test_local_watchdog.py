@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from engine.clock import boottime
 from ha.demo.fetch import Fetch, FetchFailed
+from ha.local import watchdog
 from ha.local.pair import LocalPair
 from ha.local.ports import Ports
 from ha.local.process import Child, Spec, spawn
@@ -37,6 +39,9 @@ _PROGRAM = """
     for _ in range(int(sys.argv[2])):
         time.sleep(0.1)
         systemd.send(b"WATCHDOG=1")
+    if sys.argv[1] == "stopping":
+        systemd.send(b"STOPPING=1")
+        systemd.send(b"WATCHDOG=1")
     time.sleep(60)
 """
 
@@ -45,7 +50,7 @@ class Watched:
     """A child under the watchdog, and what became of it."""
 
     def __init__(self, place: Path) -> None:
-        self.silent: list[tuple[int, float]] = []
+        self.silent: list[tuple[int, str]] = []
         self.watchdog = Watchdog(place / "run", self._killed)
         self._program = place / "program.py"
         self._place = place
@@ -61,8 +66,8 @@ class Watched:
         self._children.append(child)
         return child
 
-    def _killed(self, child: Child, seconds: float) -> None:
-        self.silent.append((child.pid, seconds))
+    def _killed(self, child: Child, why: str) -> None:
+        self.silent.append((child.pid, why))
         child.send(signal.SIGKILL)
 
     async def stop(self) -> None:
@@ -93,11 +98,23 @@ async def test_who_gives_no_sign_for_the_interval_is_killed_once(watched: Watche
     began = await started(child)
     assert await asyncio.wait_for(child.wait(), 10) == -signal.SIGKILL
     lived = asyncio.get_running_loop().time() - began
-    [(pid, seconds)] = watched.silent
+    [(pid, why)] = watched.silent
     assert pid == child.pid
-    assert 0.6 <= seconds < 0.8
+    assert re.fullmatch(r"no sign of life for 0\.[67]\d s", why)
     assert 1.0 < lived < 1.6, "five signs, then the interval"
     assert not (watched.watchdog._run_dir / "notify").exists()
+
+
+async def test_who_ends_by_itself_gives_no_signs_any_more_and_has_its_time_to_end(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "STOPS_WITHIN", 1.5)
+    child = watched.start("stopping", "1")
+    began = await started(child)
+    assert await asyncio.wait_for(child.wait(), 10) == -signal.SIGKILL
+    assert 1.5 < asyncio.get_running_loop().time() - began < 2.5
+    [(_, why)] = watched.silent
+    assert why.startswith("did not end for 1.5")
 
 
 async def test_before_it_is_ready_nobody_is_killed(watched: Watched) -> None:

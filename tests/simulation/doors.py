@@ -134,8 +134,8 @@ def doors(world: World) -> Iterator[None]:
         (ha.from_settings, "lease", lease),
         (ha.outage, "probe", probe),
         (ha.link, "aiohttp", SimAiohttp(lambda: _here(world))),
-        (engine.metrics, "ProcessCollector", lambda registry: None),
-        (engine.metrics, "PlatformCollector", lambda registry: None),
+        (engine.metrics, "ProcessCollector", lambda _registry: None),
+        (engine.metrics, "PlatformCollector", lambda _registry: None),
     ]
     swaps += [(module, "Connection", connection) for module in _users_of("Connection", engine.store.Connection)]
     state = random.getstate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.replica import Process, Replica
@@ -21,8 +21,9 @@ class Schedule:
 class Faults:
     """Carries a schedule out. Each fault mends itself; `heal` mends what is left."""
 
-    def __init__(self, world: World) -> None:
-        self._world, self._chance = world, world.chance
+    def __init__(self, world: World, only: Sequence[str] = ()) -> None:
+        """`only` these kinds happen, where any are named."""
+        self._world, self._chance, self._only = world, world.chance, tuple(only)
         self._mends: list[Callable[[], None]] = []
         self._over = False
 
@@ -38,6 +39,7 @@ class Faults:
         length = chance.uniform(2.0, 8.0)
         moments = [chance.uniform(0.2, length * 0.7) for _ in range(chance.randint(1, 2))]
         kinds = [chance.choice(UNSEATING), *chance.sample(sorted(FAULTS), chance.randint(0, 3))]
+        kinds = [chance.choice(self._only) for _ in kinds] if self._only else kinds
         faults = [(self._near(moments, length), kind) for kind in kinds for _ in range(chance.choice((1, 1, 2)))]
         return Schedule(sorted(faults), length)
 
@@ -126,7 +128,9 @@ class Faults:
     def ended_with_an_order_inside(self) -> None:
         """An order waits inside the gateway, unseen, while its session ends."""
         self._for_a_while("hold_inside", 1.0, 0.4)
-        self._world.after(self._chance.uniform(0.1, 0.4), self._chance.choice((self.kill, self.relay_drops, self.freeze)))
+        self._world.after(
+            self._chance.uniform(0.1, 0.4), self._chance.choice((self.kill, self.relay_drops, self.freeze))
+        )
 
     def session_ends_under_a_commit(self) -> None:
         """Commits are slow while the session ends and the next one is opened."""
@@ -213,7 +217,11 @@ class Faults:
         if not gateway.up or gateway.losing:
             return
         gateway.losing = True
-        down, loading, rollback = chance.uniform(0.1, 2.0), chance.choice((0.0, chance.uniform(0.0, 1.5))), chance.choice((0, 0, 3, 40))
+        down, loading, rollback = (
+            chance.uniform(0.1, 2.0),
+            chance.choice((0.0, chance.uniform(0.0, 1.5))),
+            chance.choice((0, 0, 3, 40)),
+        )
 
         def restart() -> None:
             if self._over:
@@ -251,7 +259,9 @@ class Faults:
         fate = self._world.fate
         before = getattr(fate, name)
         setattr(fate, name, probability)
-        self._until(seconds or self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before))
+        self._until(
+            seconds or self._chance.uniform(0.5, 4.0), lambda: setattr(fate, name, 0.0 if self._over else before)
+        )
 
 
 UNSEATING = (

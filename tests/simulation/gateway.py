@@ -77,7 +77,9 @@ class BrokerOrder:
     def as_status(self) -> OrderStatus:
         """As orderStatus tells it."""
         a = self.asked
-        return OrderStatus(a.broker_order_id, self.perm_id, self.client_id, self.status, self.filled, a.quantity - self.filled)
+        return OrderStatus(
+            a.broker_order_id, self.perm_id, self.client_id, self.status, self.filled, a.quantity - self.filled
+        )
 
 
 def contract(symbol: str) -> ContractFact:
@@ -182,6 +184,8 @@ class Gateway:
 
     def _read_order(self, session: Session, order: Outgoing) -> None:
         self._world.judge.read_order(session, order)
+        if not self._takes_id(session.client_id, order):
+            return
         if self.losing:
             self._world.say("gateway", f"{order.reference} is read and never taken")
         elif self._world.maybe(self._world.fate.hold_inside):
@@ -192,20 +196,25 @@ class Gateway:
         else:
             self._take(session.client_id, order)
 
+    def _takes_id(self, client_id: int, asked: Outgoing) -> bool:
+        """An id is used up when it is read, whatever becomes of its order."""
+        self._world.judge.not_a_modification(self.orders.values(), client_id, asked)
+        if asked.broker_order_id <= self._highest.get(client_id, 0):
+            self._tell(client_id, BrokerError(asked.broker_order_id, 103, "Duplicate order id"))
+            return False
+        self._highest[client_id] = asked.broker_order_id
+        return True
+
     def _come_out(self, client_id: int, order: Outgoing) -> None:
         if order in self.inside:
             self.inside.remove(order)
             self._take(client_id, order)
 
     def _take(self, client_id: int, asked: Outgoing) -> None:
-        highest = self._highest.get(client_id, 0)
-        self._world.judge.not_a_modification(self.orders.values(), client_id, asked)
-        if asked.broker_order_id <= highest:
-            self._tell(client_id, BrokerError(asked.broker_order_id, 103, "Duplicate order id"))
-            return
-        self._highest[client_id] = asked.broker_order_id
         perm_id = 900_000_001 + len(self.orders)
-        order = self.orders[perm_id] = BrokerOrder(perm_id, client_id, asked, self._world.maybe(self._world.fate.drop_acks))
+        order = self.orders[perm_id] = BrokerOrder(
+            perm_id, client_id, asked, self._world.maybe(self._world.fate.drop_acks)
+        )
         self._world.judge.taken(order)
         self._world.say("broker", f"takes {asked.reference} as {perm_id}, order id {asked.broker_order_id}")
         self._at_ib(lambda: self._work(order), self._world.fate.gateway.draw(self._world.chance))
@@ -225,7 +234,9 @@ class Gateway:
         chance = self._world.chance
         if self._world.maybe(self._world.fate.reject):
             order.status = "Inactive"
-            self._say(order, BrokerError(order.asked.broker_order_id, 201, "Order rejected - reason:"), order.as_status())
+            self._say(
+                order, BrokerError(order.asked.broker_order_id, 201, "Order rejected - reason:"), order.as_status()
+            )
             return
         order.status = "Submitted"
         self._say(order, order.shown(), order.as_status())

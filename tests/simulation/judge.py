@@ -96,7 +96,9 @@ class Judge:
         process = self._world.replicas[replica].running
         session = process.broker.session if process is not None and process.broker is not None else None
         if session is not None and session.unanswered:
-            self.violated("G6", f"{oid} is called absent, and the gateway did not answer for {', '.join(session.unanswered)}")
+            self.violated(
+                "G6", f"{oid} is called absent, and the gateway did not answer for {', '.join(session.unanswered)}"
+            )
 
     def _session_opened(self, replica: str, number: int) -> None:
         process = self._world.replicas[replica].running
@@ -135,7 +137,9 @@ class Judge:
             licence = self.licences.get(oid)
             if number in sessions and (licence is None or licence.broker_order_id == broker_order_id):
                 return
-        self.violated("R7", f"{process.owner.name} writes a cancel of {broker_order_id} that is not committed for its session")
+        self.violated(
+            "R7", f"{process.owner.name} writes a cancel of {broker_order_id} that is not committed for its session"
+        )
 
     def dials(self, process: Process) -> None:
         """R13: a commit under its epoch before each attempt to connect."""
@@ -210,7 +214,9 @@ class Judge:
             if isinstance(exception, Killed):
                 continue
             text = "".join(traceback.format_exception(exception)) if exception is not None else ""
-            self.violated("defect", f"{error.get('message')} {error.get('future') or error.get('handle') or ''}\n{text}")
+            self.violated(
+                "defect", f"{error.get('message')} {error.get('future') or error.get('handle') or ''}\n{text}"
+            )
         self._world.loop.errors.clear()
         if not self.violations:
             self._world.after(LOOK_EVERY, self.look)

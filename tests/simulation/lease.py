@@ -372,9 +372,7 @@ class SimLease:
 
     # ---- how the key is won
 
-    async def _win(
-        self, record: LeaderRecord, conditions: Sequence[Condition], silent: int
-    ) -> Grant | Lost | Unknown:
+    async def _win(self, record: LeaderRecord, conditions: Sequence[Condition], silent: int) -> Grant | Lost | Unknown:
         if self._held() is not None:
             return Unknown("the lease is held already; release it first")
         if self.holding is not None:

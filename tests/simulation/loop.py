@@ -138,6 +138,6 @@ def bury(task: asyncio.Task[Any]) -> None:
     for _ in range(20):
         try:
             coroutine.close()
-        except BaseException:  # noqa: BLE001, S112 - its `finally` awaits something: it is closed from there again
+        except BaseException:  # noqa: BLE001 - its `finally` awaits something: it is closed from there again
             continue
         return

@@ -39,7 +39,9 @@ def sending_is_sent_again(_world: World) -> Iterator[None]:
 
     def again(d: Any, view: Any) -> list[Draft]:
         order = d.order
-        return [Draft(Kind.ORDER_UNLICENSED, {"reason": "again"}, view.now, order.id, order.subject, order.correlation_id)]
+        return [
+            Draft(Kind.ORDER_UNLICENSED, {"reason": "again"}, view.now, order.id, order.subject, order.correlation_id)
+        ]
 
     table = tuple(
         replace(row, write=again) if row.name in ("sending_absent", "sending_unproven") else row
@@ -87,7 +89,10 @@ def send_before_commit(_world: World) -> Iterator[None]:
                 self._broker.place(_bytes_of(self.tag, committer.epoch, oid, p))
         submit(self, committer, drafts, answer, oid)
 
-    with patch.object(engine.submit.Desk, "_submit", early), patch.object(engine.submit.Desk, "_write", lambda *_: None):
+    with (
+        patch.object(engine.submit.Desk, "_submit", early),
+        patch.object(engine.submit.Desk, "_write", lambda *_: None),
+    ):
         yield
 
 
@@ -134,7 +139,9 @@ def dial_without_proof(_world: World) -> Iterator[None]:
 def licence_outlives_session(_world: World) -> Iterator[None]:
     """A licence is good on whatever session there is (against R2)."""
     refuses = Permit.refuses_write
-    with patch.object(Permit, "refuses_write", lambda self, licence, now: refuses(self, replace(licence, session=self.session), now)):
+    with patch.object(
+        Permit, "refuses_write", lambda self, licence, now: refuses(self, replace(licence, session=self.session), now)
+    ):
         yield
 
 

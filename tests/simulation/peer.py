@@ -122,7 +122,10 @@ class _Dialling:
 
         def answer(accepted: bool) -> None:
             theirs.peer_link.there.send(
-                lambda: process.replica.peer_link.back.send(lambda: answered.done() or answered.set_result(accepted), 0.0), LAG
+                lambda: process.replica.peer_link.back.send(
+                    lambda: answered.done() or answered.set_result(accepted), 0.0
+                ),
+                LAG,
             )
 
         def arrive() -> None:

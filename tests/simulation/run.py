@@ -11,19 +11,19 @@ import asyncio
 import gc
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 
 from ha.etcd_access import leader_key
-from ha.role import HAS_EPOCH
 from tests.simulation.clients import Clients
 from tests.simulation.database import Database
 from tests.simulation.doors import doors
 from tests.simulation.ending import leader_of, unsettled
 from tests.simulation.etcd import Etcd
-from tests.simulation.faults import Faults
+from tests.simulation.faults import FAULTS, Faults
 from tests.simulation.gateway import Gateway
 from tests.simulation.judge import LOOK_EVERY, Judge
 from tests.simulation.loop import bury
@@ -52,8 +52,8 @@ class Outcome:
     states: set[str] = field(default_factory=set)
 
 
-def simulate(seed: int, *, trace: bool = False, mutation: str | None = None) -> Outcome:
-    """One whole run. Everything in it follows from the seed."""
+def simulate(seed: int, *, trace: bool = False, mutation: str | None = None, only: Sequence[str] = ()) -> Outcome:
+    """One whole run. Everything in it follows from the seed, from what is broken first, and from the kinds of faults."""
     world = World(seed, trace=trace)
     world.judge = Judge(world)
     world.etcd = Etcd(world, leader_key("desk1"))
@@ -65,7 +65,7 @@ def simulate(seed: int, *, trace: bool = False, mutation: str | None = None) -> 
     try:
         with doors(world), ExitStack() as mutated:
             mutated.enter_context(MUTATIONS[mutation](world) if mutation else nullcontext())
-            play = world.spawn(_play(world, outcome), "play")
+            play = world.spawn(_play(world, outcome, only), "play")
             play.add_done_callback(lambda _: loop.stop(), context=world.context)
             loop.run_forever()
             if play.done():
@@ -80,8 +80,8 @@ def simulate(seed: int, *, trace: bool = False, mutation: str | None = None) -> 
     return outcome
 
 
-async def _play(world: World, outcome: Outcome) -> None:
-    faults, clients = Faults(world), Clients(world)
+async def _play(world: World, outcome: Outcome, only: Sequence[str]) -> None:
+    faults, clients = Faults(world, only), Clients(world)
     schedule = faults.draw()
     for replica in world.replicas.values():
         world.after(world.chance.choice((0.0, world.chance.uniform(0.0, 0.5))), replica.start)
@@ -117,20 +117,26 @@ def _count(world: World, clients: Clients, outcome: Outcome) -> None:
         outcome.in_doubt = sum(order.state == "IN_DOUBT" for order in leader.node.book.orders.values())
 
 
-def _quietly(seed: int, mutation: str | None = None) -> Outcome:
-    outcome = simulate(seed, mutation=mutation)
+def _quietly(seed: int, mutation: str | None = None, only: Sequence[str] = ()) -> Outcome:
+    outcome = simulate(seed, mutation=mutation, only=only)
     gc.collect(1)
     return outcome
 
 
 def many(
-    seeds: range, *, processes: int, seconds: float | None = None, mutation: str | None = None, stop_at_first: bool = False
+    seeds: range,
+    *,
+    processes: int,
+    seconds: float | None = None,
+    mutation: str | None = None,
+    only: Sequence[str] = (),
+    stop_at_first: bool = False,
 ) -> list[Outcome]:
     """Run these seeds, until `seconds` of real time are over, or until one fails."""
     began = time.monotonic()
     found: list[Outcome] = []
     with get_context("fork").Pool(processes) as pool:
-        for outcome in pool.imap(partial(_quietly, mutation=mutation), seeds, chunksize=2):
+        for outcome in pool.imap(partial(_quietly, mutation=mutation, only=only), seeds, chunksize=2):
             found.append(outcome)
             if outcome.violations and mutation is None:
                 print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
@@ -149,16 +155,25 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break the product in this way first")
+    parser.add_argument("--only", default="", help="kinds of faults, separated by commas")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
+    only = tuple(filter(None, arguments.only.split(",")))
+    if unknown := set(only) - set(FAULTS):
+        parser.error(f"no fault is called {', '.join(sorted(unknown))}; there are: {', '.join(sorted(FAULTS))}")
     if arguments.seed is not None:
-        outcome = simulate(arguments.seed, trace=arguments.trace, mutation=arguments.mutation)
+        outcome = simulate(arguments.seed, trace=arguments.trace, mutation=arguments.mutation, only=only)
         print("\n".join(outcome.trace))
         print(f"seed {outcome.seed}: {outcome.violations or 'all guarantees hold'}; {outcome.seconds:.1f} virtual seconds, "
               f"{outcome.orders} orders, {outcome.epochs} epochs, leader {outcome.leader_after} s after healing")  # fmt: skip
         return 1 if outcome.violations else 0
     began = time.monotonic()
-    found = many(range(arguments.first, arguments.first + arguments.seeds), processes=arguments.processes)
+    found = many(
+        range(arguments.first, arguments.first + arguments.seeds),
+        processes=arguments.processes,
+        mutation=arguments.mutation,
+        only=only,
+    )
     bad = [outcome for outcome in found if outcome.violations]
     virtual = sum(outcome.seconds for outcome in found)
     print(f"{len(found)} seeds, {virtual / 3600:.2f} virtual hours in {time.monotonic() - began:.0f} s, "

@@ -45,7 +45,9 @@ def make_request(method: str, url: str, body: Any = None, headers: Mapping[str, 
     """A request from its parts."""
     parts = urlsplit(url)
     content = b"" if body is None else json.dumps(body).encode()
-    return Request(method, parts.path, dict(parse_qsl(parts.query)), dict(headers or {}), {}, content, "127.0.0.1", "sim")
+    return Request(
+        method, parts.path, dict(parse_qsl(parts.query)), dict(headers or {}), {}, content, "127.0.0.1", "sim"
+    )
 
 
 def _with(request: Request, params: Mapping[str, str]) -> Request:

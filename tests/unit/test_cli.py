@@ -737,6 +737,12 @@ def test_wrong_settings_are_wrong_usage_with_every_sentence(command: str) -> Non
     assert "Traceback" not in result.output
 
 
+def test_a_single_replica_is_not_asked_for_etcd() -> None:
+    result = call("run", "--single")
+    assert result.exit_code == 2
+    assert [line.split(" ")[0] for line in result.stderr.splitlines()] == ["DATABASE_URL", "REPLICA_NAME"]
+
+
 def test_a_log_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     env = {"DATABASE_URL": "postgresql://u@h/d", "ETCD_ENDPOINTS": "a:1", "REPLICA_NAME": "a"}

@@ -32,7 +32,7 @@ def a_wish(
 ) -> Wish:
     kind = "MKT" if limit is None else "LMT"
     price = None if limit is None else Decimal(limit)
-    return Wish(1, 1, order_id, "", "A", (AAPL,), side, Decimal(quantity), kind, price, None, tif)
+    return Wish(1, 1, order_id, "", "A", (AAPL,), side, Decimal(quantity), kind, price, None, tif, {})
 
 
 prices = st.integers(1, 30).map(Decimal)

@@ -123,6 +123,15 @@ def test_rejected_order_is_the_same_whatever_the_order_of_its_callbacks(facts: l
     assert fate(after(facts).order(OID)) == fate(after(REJECTED[::-1]).order(OID))
 
 
+def test_reason_of_a_rejection_stays_when_its_perm_id_comes_while_it_is_on_its_way() -> None:
+    scene = Scene(LateCommitter)
+    scene.ledger.accept("k1", session=1, broker_id=1)
+    scene.take(*REJECTED[::-1])
+    scene.committer.commit_all()
+    order = scene.order(OID)
+    assert (order.state, order.reason, order.perm_id) == (State.REJECTED, "201: no margin", 900)
+
+
 def test_contract_is_learned_from_open_order_also_when_a_status_came_first() -> None:
     assert after([status("Submitted"), shown(OID)]).order(OID).con_id == CON_IDS["AAPL"]
 
