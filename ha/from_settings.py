@@ -72,6 +72,7 @@ def takeover_rules(settings: Settings) -> Rules:
         request_timeout=settings.request_timeout,
         lag_limit=settings.lag_limit,
         fence_deadline=settings.fence_deadline,
+        trading_mode=settings.trading_mode,
     )
 
 

@@ -60,13 +60,15 @@ class Tail:
     async def stop(self) -> None:
         """Stand still; the connection stays open for the claim, so a read under way gets a moment to end by itself."""
         between_reads = await self._between_reads()
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if between_reads:
-            self._reading.release()
+        try:
+            tasks, self._tasks = self._tasks, []
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            if between_reads:
+                self._reading.release()
         await self._listener.close()
 
     async def _between_reads(self) -> bool:

@@ -32,19 +32,21 @@ from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.role import On
 from ha.shared_state import Memory, recall, remember, spend_suspicion
+from ha.startup import account_sentence
 from ha.tail import Tail
 from ha.term import Phases, Term
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Bounds of a takeover, in seconds."""
+    """Bounds of a takeover, in seconds, and the kind of account that it is for."""
 
     claim_deadline: float = 5.0
     proof_every: float = 0.25
     request_timeout: float = 4.0
     lag_limit: float = 1.0
     fence_deadline: float = 30.0
+    trading_mode: str = "paper"
 
 
 class TermOver(Exception):
@@ -301,6 +303,10 @@ class Takeover:
         return True
 
     async def _opened(self, committer: Committer, admitted: Admitted) -> On:
+        if (wrong := account_sentence(self._rules.trading_mode, admitted.accounts)) is not None:
+            self._broker.abort()
+            self.must_hold = wrong
+            return On.MUST_HOLD
         number = self._book.session + 1
         opened = {"session": number, "next_valid_id": admitted.next_valid_id, "accounts": list(admitted.accounts)}
         draft = Draft(Kind.SESSION_OPENED, opened, utcnow())

@@ -126,7 +126,12 @@ class Watch:
         node, heard, away = self._node, self.link.heard, self._node.takeover.gateway_away
         if node.state is State.LEADING:
             self.outage.spent = False
-        if away is None or node.state is not State.CONNECTING or node.paused or node.tender.near_restart() is not None:
+        if (
+            away is None
+            or node.state is not State.CONNECTING
+            or node.paused
+            or node.tender.away_by_calendar() is not None
+        ):
             return
         self.outage.probe_soon()
         fit = heard.fresh(now) and heard.words.get("fit") is True

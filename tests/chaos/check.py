@@ -324,13 +324,15 @@ def quiet_strikes(bites: Sequence[Bite], history: History) -> Iterator[str]:
             yield f"{bite.fault}: only {asked} orders were asked for in the second in which it struck"
 
 
-def felt(entries: Sequence[Entry]) -> list[str]:
-    """What clients met beside 2xx, at whatever attempt: refusals, 503, 504, broken connections. A redirect is none."""
-    quiet = {"invoke", "ok", "redirect"}
+def refusals(entries: Sequence[Entry]) -> list[str]:
+    """Every answer that a client got instead of a 2xx, at whatever attempt: 4xx, 429, 503, 504. A redirect is none, and
+    an attempt that got no answer in its time is none either: on a busy machine that says nothing about the pair."""
     return [
-        f"{entry['client_order_id']}: {entry['kind']} {entry.get('status') or ''} {entry.get('error') or ''}"
+        f"{entry['client_order_id']}: {entry['kind']} {entry['status']} {entry.get('error') or ''}"
         for entry in entries
-        if entry.get("op") == "place" and entry["kind"] not in quiet
+        if entry.get("op") == "place"
+        and entry["kind"] not in ("ok", "redirect")
+        and entry.get("status") is not None
     ]
 
 

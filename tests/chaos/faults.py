@@ -13,6 +13,8 @@ from typing import Protocol
 from tests.chaos.check import Bite
 from tests.chaos.cluster import CLIENT_ID, Cluster, moment
 
+LEAST_STALL = 2.0  # seconds; longer than a lease lives without its owner
+
 
 class DidNotBite(Exception):
     """The fault was asked for and did not take effect."""
@@ -191,6 +193,29 @@ class Dies:
             raise DidNotBite(f"{event.part} ended otherwise: {event.detail}")
         evidence = f"{event.part} (pid {event.pid}) has ended"
         return Bite(f"death at {self.points[event.part]}", moment(event.at), evidence, event.part)
+
+
+@dataclass(frozen=True, slots=True)
+class Stalls:
+    """A replica, armed before, stands still at its failpoint; over when it answers again."""
+
+    replica: str
+    point: str
+    within: float = 20.0
+
+    async def strike(self, on: Cluster) -> Bite:
+        """See Fault."""
+        seen = on.scene.glimpses
+        try:
+            await on.until(lambda: True if seen.get(self.replica) is None else None, self.within)
+            at = now()
+            await on.until(lambda: seen.get(self.replica), self.within)
+        except TimeoutError:
+            raise DidNotBite(f"{self.replica} did not stand still, or for ever") from None
+        still = (now() - at).total_seconds()
+        if still < LEAST_STALL:
+            raise DidNotBite(f"{self.replica} gave no answer for {still:.1f} s only")
+        return Bite(f"standstill at {self.point}", at, f"{self.replica} gave no answer for {still:.1f} s", None, now())
 
 
 async def _named(on: Cluster, part: str) -> str:

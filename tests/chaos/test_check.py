@@ -18,9 +18,9 @@ from tests.chaos.check import (
     Probe,
     Row,
     examine,
-    felt,
     leading_between,
     orders_between,
+    refusals,
     sent_on_old_session,
 )
 
@@ -253,8 +253,13 @@ def test_orders_and_answers_are_found_by_their_time(world: World) -> None:
     assert [probe.asked for probe in leading_between(world.probes, at(900), at(1250))] == [at(1200)]
 
 
-def test_what_clients_felt_is_everything_but_an_answer_or_a_redirect() -> None:
-    kinds = ("invoke", "redirect", "ok", "unavailable", "unknown", "refused", "limited")
-    entries = [{"op": "place", "kind": kind, "client_order_id": kind} for kind in kinds]
-    assert [one.split(":")[0] for one in felt(entries)] == ["unavailable", "unknown", "refused", "limited"]
-    assert felt([{"op": "cancel", "kind": "refused", "client_order_id": "k"}]) == []
+def test_refusals_are_answers_other_than_2xx_and_redirects() -> None:
+    said = (("ok", 201), ("redirect", 307), ("unavailable", 503), ("unknown", 504), ("refused", 422), ("limited", 429))
+    entries = [{"op": "place", "kind": kind, "status": status, "client_order_id": kind} for kind, status in said]
+    assert [one.split(":")[0] for one in refusals(entries)] == ["unavailable", "unknown", "refused", "limited"]
+
+
+def test_attempts_without_an_answer_and_other_operations_are_no_refusals() -> None:
+    assert refusals([{"op": "place", "kind": "unknown", "error": "TimeoutError", "client_order_id": "k"}]) == []
+    assert refusals([{"op": "place", "kind": "invoke", "client_order_id": "k"}]) == []
+    assert refusals([{"op": "cancel", "kind": "refused", "status": 409, "client_order_id": "k"}]) == []

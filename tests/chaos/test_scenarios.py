@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.chaos.check import felt, leading_between, orders_between, sent_on_old_session
+from tests.chaos.check import leading_between, orders_between, refusals, sent_on_old_session
 from tests.chaos.cluster import CLIENT_ID, Cluster
-from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart, Together
+from tests.chaos.faults import Away, CloseSessions, Dies, DropAcks, Freeze, Kill, KillBoth, Restart, Stalls, Together
 from tests.chaos.scenario import Outcome, Step, play
 from tests.chaos.traffic import Load
 
@@ -108,15 +108,17 @@ async def test_a_database_and_a_leader_killed_together_leave_no_outcome_open(clu
 async def test_etcd_away_for_ten_seconds_refuses_no_order_and_changes_no_epoch(cluster: Cluster) -> None:
     outcome = await play(cluster, "etcd away for 10 s", [Step(1.5, Away("etcd", 10.0))], Load(seconds=14.0))
     outcome.must_be_fine()
-    assert not felt(outcome.entries)
+    assert not refusals(outcome.entries)
+    assert outcome.verdict.answered == outcome.verdict.asked
     assert outcome.epoch_after == outcome.epoch_before
 
 
 @pytest.mark.guarantee(7)
-async def test_a_killed_standby_is_not_felt_by_any_client(cluster: Cluster) -> None:
+async def test_a_killed_standby_costs_no_client_an_answer(cluster: Cluster) -> None:
     outcome = await play(cluster, "standby killed", [Step(1.5, Kill("standby"))], Load(seconds=5.0))
     outcome.must_be_fine()
-    assert not felt(outcome.entries)
+    assert not refusals(outcome.entries)
+    assert outcome.verdict.answered == outcome.verdict.asked
     assert outcome.epoch_after == outcome.epoch_before
 
 
@@ -171,5 +173,22 @@ async def test_a_takeover_that_dies_in_a_phase_is_done_by_the_next_one(cluster: 
     await cluster.renew([standby], {standby: f"{point}=kill"})
     steps = [Step(1.5, DropAcks(2)), Step(0.0, Kill("leader")), Step(0.0, Dies({standby: point}))]
     outcome = await play(cluster, f"leader killed, takeover dies at {point}", steps, Load(seconds=6.5))
+    outcome.must_be_fine()
+    assert outcome.epoch_after > outcome.epoch_before
+
+
+@pytest.mark.rule(31)
+@pytest.mark.rule(12)
+@pytest.mark.guarantee(1)
+@pytest.mark.guarantee(2)
+@pytest.mark.parametrize("phase", ["won", "claimed", "admitted"])
+async def test_a_takeover_that_stands_still_in_a_phase_wakes_beside_the_next_leader_and_yields(
+    cluster: Cluster, phase: str
+) -> None:
+    point = f"takeover.{phase}"
+    standby = cluster.other(await cluster.paired())
+    await cluster.renew([standby], {standby: f"{point}=sleep:5@1"})
+    steps = [Step(1.5, Kill("leader")), Step(0.0, Stalls(standby, point))]
+    outcome = await play(cluster, f"leader killed, takeover frozen at {point}", steps, Load(seconds=8.0))
     outcome.must_be_fine()
     assert outcome.epoch_after > outcome.epoch_before
