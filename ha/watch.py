@@ -16,6 +16,9 @@ from ha.shared_state import give_back_suspicion
 from ha.suspicion import Silence
 
 LOOK_EVERY = 0.05
+STALL = 3.0
+"""How many times the proof's greatest age a leader waits for PostgreSQL before it hands over: its gate is shut all the while, and a
+hand-over in the middle of a commit that is only slow would leave that order in doubt."""
 
 
 class Watch:
@@ -114,7 +117,7 @@ class Watch:
         node, heard = self._node, self.link.heard
         self._look_at_gateway(now)
         age = node.permit.proof_age(now)
-        if age <= self._proof_max_age or not heard.fresh(now) or node.paused:
+        if age <= STALL * self._proof_max_age or not heard.fresh(now) or node.paused:
             return
         if heard.words.get("fit") and heard.words.get("sees_proof"):
             node.hand_over(

@@ -190,7 +190,7 @@ async def test_arrivals_do_not_wait_for_answers(replica: Replica, tmp_path: Path
     summary = await traffic.run()
     assert summary.orders == 50
     assert summary.answered == 0
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 20.0  # one after the other, each waiting for its answer, they would take 100 s
     first_attempts = {order["client_order_id"] for order in (entry.body for entry in replica.seen)}
     assert len(first_attempts) == 50
     assert fold(entries_of(tmp_path / "h")).count(Outcome.UNKNOWN) == 50
