@@ -330,9 +330,7 @@ def refusals(entries: Sequence[Entry]) -> list[str]:
     return [
         f"{entry['client_order_id']}: {entry['kind']} {entry['status']} {entry.get('error') or ''}"
         for entry in entries
-        if entry.get("op") == "place"
-        and entry["kind"] not in ("ok", "redirect")
-        and entry.get("status") is not None
+        if entry.get("op") == "place" and entry["kind"] not in ("ok", "redirect") and entry.get("status") is not None
     ]
 
 
