@@ -66,6 +66,14 @@ class Cancels:
             return {}
         return {"session": self._permit.session, "broker_order_id": pair[0], "perm_id": pair[1]}
 
+    def coming(self, oid: str) -> None:
+        """A licence for this order's cancel is on its way to the log: it counts for the pace until `decided`."""
+        self._coming.add(oid)
+
+    def decided(self, oid: str) -> None:
+        """It is written, or never will be."""
+        self._coming.discard(oid)
+
     def tick(self, committer: Committer | None) -> None:
         """License what was asked for before it could be."""
         if committer is None or self._permit.session is None:
@@ -76,11 +84,11 @@ class Cancels:
 
     def _license(self, committer: Committer, order: Order, licence: dict[str, Any]) -> None:
         def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
-            self._coming.discard(order.id)
             if outcome is Outcome.COMMITTED:
                 self.write(events[0])
+            self.decided(order.id)
 
-        self._coming.add(order.id)
+        self.coming(order.id)
         committer.submit([follow_up(Kind.CANCEL_LICENSED, licence, order, utcnow())], done)
 
     def write(self, event: Event) -> None:

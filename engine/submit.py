@@ -193,6 +193,7 @@ class Desk:
             else:
                 result = unknown_outcome(f"The commit's answer was lost: {why}; retry with the same key, it is safe.")
             self._unwritten.discard(oid)
+            self.cancels.decided(oid)
             if not answer.done():
                 answer.set_result(result)
 
@@ -319,6 +320,8 @@ class Desk:
             kind = Kind.CANCEL_REQUESTED
         else:
             return order  # asked for already, and licensed as soon as it can be
+        if payload.get("session") is not None:
+            self.cancels.coming(oid)
         answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
         draft = Draft(kind, payload, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], answer, oid)

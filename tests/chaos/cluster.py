@@ -207,6 +207,8 @@ class Cluster:
         self.events.append(event)
         if event.kind == "ended":
             self.settings.pop(event.part, None)
+            if event.part in REPLICAS:  # whoever asks for the leader now must not be told of the dead one
+                self.scene.see(datetime.now(UTC), event.part, None)
             self._struck.set()
 
     # ---- for a person who reads a failure

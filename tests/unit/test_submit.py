@@ -585,6 +585,25 @@ async def test_cancels_overtake_orders_and_wait_only_below_the_brokers_limit(sce
     assert scene.wire.written[10:] == [-5, -6]
 
 
+async def test_cancels_that_are_asked_for_together_keep_to_the_brokers_limit_too() -> None:
+    scene = Scene(LateCommitter, order_rate=0.0, order_rate_per_symbol=0.0)
+    waiting = [asyncio.ensure_future(scene.place(f"k{n}")) for n in range(40)]
+    await asyncio.sleep(0)
+    scene.committer.commit_all()
+    orders = [await one for one in waiting]
+    scene.take(*(shown(o.id, 900 + n, broker_order_id=o.broker_order_id) for n, o in enumerate(orders)))
+    scene.committer.commit_all()
+    cancelling = [asyncio.ensure_future(scene.desk.cancel(order.id, ASKER)) for order in orders]
+    await asyncio.sleep(0)
+    scene.committer.commit_all()
+    await asyncio.gather(*cancelling)
+    assert len(scene.wire.written) == 45 + OVERTAKE
+    scene.clock.now += 1.0
+    scene.tick()
+    scene.committer.commit_all()
+    assert sorted(-n for n in scene.wire.written if n < 0) == list(range(1, 41))
+
+
 async def test_cancel_that_the_session_did_not_take_is_told_to_nobody_as_done(scene: Scene) -> None:
     order = await seen(scene)
     scene.wire.refuse = [ConnectionError("gone")]
