@@ -235,8 +235,8 @@ class Broker(Protocol):
         """Orders that ended, complete up to the End. Raises RequestFailed."""
         ...
 
-    async def executions(self, deadline: float) -> list[ExecutionFact]:
-        """The day's executions, complete up to the End. Raises RequestFailed."""
+    async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
+        """The day's executions (from the second of `since` on), complete up to the End. Raises RequestFailed."""
         ...
 
     async def positions(self, deadline: float) -> list[PositionFact]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -289,10 +289,10 @@ class IbBroker:
         """See `Broker.completed_orders`."""
         return await self._request("completed_orders", deadline, lambda client, _: client.reqCompletedOrders(False))
 
-    async def executions(self, deadline: float) -> list[ExecutionFact]:
-        """See `Broker.executions`."""
-        everything = ExecutionFilter()
-        return await self._request("executions", deadline, lambda client, rid: client.reqExecutions(rid, everything))
+    async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
+        """See `Broker.executions`. The time goes out in the form that is UTC whatever zone the gateway is in."""
+        wanted = ExecutionFilter(time="" if since is None else f"{since.astimezone(UTC):%Y%m%d-%H:%M:%S}")
+        return await self._request("executions", deadline, lambda client, rid: client.reqExecutions(rid, wanted))
 
     async def positions(self, deadline: float) -> list[PositionFact]:
         """See `Broker.positions`."""

@@ -89,6 +89,7 @@ class Takeover:
         self._fence = FenceRule(rules.fence_deadline)
         self._dialed: deque[str] = deque(maxlen=64)  # our own ends of the latest connections to the gateway
         self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
+        self.place_known = False  # whether the ledger was seen to end where somebody remembers that it ended (R18)
 
     # ---- campaign
 
@@ -160,6 +161,7 @@ class Takeover:
         self.must_hold = None if seen <= self._book.seq else (
             f"the database ends at event {self._book.seq}, but event {seen} was seen: it went back in time"
         )  # fmt: skip
+        self.place_known = self._remembered.seq > 0 and self.must_hold is None
         await self._begin(epoch, started)
         return On.CLAIMED
 
@@ -187,7 +189,7 @@ class Takeover:
 
     def forget_hold(self) -> None:
         """An operator has looked: the log goes on from where the database stands."""
-        self.must_hold, self._tail.seen_seq = None, self._book.seq
+        self.must_hold, self._tail.seen_seq, self.place_known = None, self._book.seq, False
 
     async def _claimed(self, deadline: float) -> int:
         term = {

@@ -28,6 +28,11 @@ CALENDAR_EVERY = 0.25  # seconds; time zones are reckoned with each time
 DOUBTS_APART = 0.5
 """Least pause between two reconciliations at a doubt: one is five requests, and the gateway takes 50 messages a second."""
 
+WHOLE_EVERY = 300.0
+"""Seconds between reconciliations in the background that ask for the whole day, and not only for what is new."""
+WHOLE_SHARE = 0.02
+"""Of the time, at most, is spent on them: a day's list is long in the afternoon."""
+
 _ATTEMPTS = 3
 
 
@@ -65,6 +70,7 @@ class Tender:
         self._wake = asyncio.Event()
         self._link_back = False
         self._reconciled_at = self._remembered_at = self._calendar_read_at = 0.0
+        self._whole_due_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         desk.book.observers.append(self._applied)
         self.last: Result | None = None
@@ -72,6 +78,7 @@ class Tender:
     def begin(self) -> None:
         """The term begins."""
         self._doubts.clear()
+        self._whole_due_at = 0.0
         self._calendar_read_at = 0.0
         self._tasks = [
             asyncio.create_task(self._tend_for_ever(), name="tend"),
@@ -121,11 +128,15 @@ class Tender:
     # ---- reconciliation
 
     async def reconcile_session(self) -> On | None:
-        """The one after each admission, with the gate shut. Raises TermOver when the term cannot go on."""
-        result = await self._reconcile()
+        """The one after each admission, with the gate shut. Raises TermOver when the term cannot go on.
+
+        Of what is new only, when the ledger is known to end where it ended (R18); the whole day follows in the background.
+        """
+        recent = self._takeover.place_known
+        result = await self._reconcile(recent)
         for _ in range(_ATTEMPTS - 1):
             if result.verdict == "unknown":  # the state moved on under each repair
-                result = await self._reconcile()
+                result = await self._reconcile(recent)
         if result.verdict == "session_lost":
             self._session_lost("the session ended while reconciling")
             return None
@@ -139,13 +150,16 @@ class Tender:
         self._desk.work_queue()
         return On.AGREED
 
-    async def _reconcile(self) -> Result:
+    async def _reconcile(self, recent: bool = False) -> Result:
         committer, session = self._takeover.committer, self._permit.session
         if committer is None or session is None:
             raise TermOver("there is no session to reconcile with")
         self._doubts.clear()
-        result = await self._reconciler.reconcile(committer, session, deadline=self._rules.reconcile_deadline)
+        deadline, started = self._rules.reconcile_deadline, self._clock()
+        result = await self._reconciler.reconcile(committer, session, deadline=deadline, recent=recent)
         self.last, self._reconciled_at = result, self._clock()
+        if not recent:
+            self._whole_due_at = self._clock() + max(WHOLE_EVERY, (self._clock() - started) / WHOLE_SHARE)
         self._takeover.phases.repaired += result.repaired
         self._takeover.phases.held += result.held
         if result.gate_may_open and result.missing:  # the gate did not wait for it (R24), the ledger must not wait long
@@ -161,7 +175,7 @@ class Tender:
                 continue
             link_was_back, self._link_back = self._link_back, False
             try:
-                result = await self._reconcile()
+                result = await self._reconcile(recent=self._clock() < self._whole_due_at)
             except TermOver:
                 continue
             if result.verdict == "session_lost":

@@ -1,7 +1,7 @@
 """The requests about orders and executions: what each does and what it answers."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ibsim import answers
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Fields = Mapping[str, Any]
 
+MAX_ORDER_ID = (1 << 31) - 1
+"""Ids are 32-bit integers at IB."""
 WARNINGS = {10349: "Order TIF was set to DAY based on order preset."}
 _SIDES = {"BUY": ("BUY", "BOT"), "SELL": ("SELL", "SLD", "SSHORT")}
 
@@ -42,7 +44,7 @@ def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
     if book.orders.find(session.client_id, asked.order_id) is not None:
         book.place(asked, now)
         return
-    if asked.order_id <= 0:
+    if not 0 < asked.order_id <= MAX_ORDER_ID:
         session.error(321, "Error validating request.-'bN' : cause - Invalid order id", asked.order_id)
         return
     faults = gateway.faults
@@ -180,7 +182,6 @@ def executions(gateway: "Gateway", session: Session, fields: Fields) -> None:
 def _asked_for(execution: Execution, fields: Fields, gateway: "Gateway") -> bool:
     """Whether an execution passes the filter of reqExecutions."""
     instrument = execution.instrument
-    since = "".join(c for c in fields["time"][:17] if c.isdigit())
     return (
         fields["clientId"] in ("", "0", str(execution.client_id))
         and fields["account"] in ("", execution.account)
@@ -188,9 +189,12 @@ def _asked_for(execution: Execution, fields: Fields, gateway: "Gateway") -> bool
         and fields["secType"] in ("", instrument.sec_type)
         and fields["exchange"] in ("", "SMART", *instrument.exchanges)
         and (not fields["side"] or fields["side"].upper() in _SIDES[execution.side])
-        and (not since or _local(execution.at, gateway) >= since.ljust(14, "0"))
+        and _not_before(fields["time"], execution.at, gateway)
     )
 
 
-def _local(at: float, gateway: "Gateway") -> str:
-    return datetime.fromtimestamp(at, gateway.zone).strftime("%Y%m%d%H%M%S")
+def _not_before(since: str, at: float, gateway: "Gateway") -> bool:
+    """The filter's time: `20231116-12:15:35` is UTC, `20231116 12:15:35` the gateway's zone. Whole seconds."""
+    digits = "".join(c for c in since[:17] if c.isdigit())
+    zone = UTC if since[8:9] == "-" else gateway.zone
+    return not digits or datetime.fromtimestamp(at, zone).strftime("%Y%m%d%H%M%S") >= digits.ljust(14, "0")

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import TypeVar
 
 from loguru import logger
 
 from engine.book import Book
-from engine.broker import Broker, RequestFailed
+from engine.broker import Broker, ExecutionFact, RequestFailed
 from engine.clock import Clock, boottime, utcnow
-from reconcile.snapshot import COMPLETED_ORDERS, DECODED, EXECUTIONS, OPEN_ORDERS, POSITIONS, ROUND_TRIP, Snapshot
+from engine.position import Execution, execution_root
+from reconcile.snapshot import (
+    COMPLETED_ORDERS,
+    DECODED,
+    EXECUTIONS,
+    OPEN_ORDERS,
+    POSITIONS,
+    ROUND_TRIP,
+    Snapshot,
+    unexplained,
+)
 
 T = TypeVar("T")
 Request = Callable[[float], Awaitable[T]]
@@ -24,12 +36,17 @@ def no_losses() -> int:
     return 0
 
 
+OVERLAP = timedelta(seconds=10)
+"""A recent snapshot asks for executions from so long before the last known one: they are not booked in the order of their times."""
+
+
 async def collect(
     broker: Broker,
     *,
     deadline: float,
     book: Book,
     session: int,
+    recent: bool = False,
     losses: Callable[[], int] = no_losses,
     clock: Clock = boottime,
 ) -> Snapshot:
@@ -39,29 +56,56 @@ async def collect(
     positions: what moves on meanwhile shows in a later part. A part that fails is named in `missing`; one that never ends costs
     at most half of the time that was left, so that the others still come. `losses` counts messages that could not be decoded:
     when it moved, the snapshot is missing something and does not know what (R23).
-    """
-    started, ends, first, lost = utcnow(), clock() + deadline, book.seq + 1, losses()
-    missing: list[str] = []
 
-    async def ask(name: str, request: Request[list[T]], *, is_last: bool = False) -> tuple[T, ...]:
-        left = max(ends - clock(), LEAST)
+    `recent`: ask for what happened since the ledger's last execution, and for the whole day only where that leaves an order
+    without an explanation, or where the broker does not show that very execution (its filter means something else than we do).
+    """
+    asking = _Asking(broker, clock, deadline)
+    started, first, lost = utcnow(), book.seq + 1, losses()
+    await asking.part(ROUND_TRIP, asking.round_trip)
+    open_orders = await asking.part(OPEN_ORDERS, broker.open_orders)
+    known = next(reversed(book.executions.values()), None) if recent else None
+    snapshot = Snapshot(session, first, started, started, open_orders)
+    if known is not None:
+        executions = await asking.part(EXECUTIONS, lambda limit: broker.executions(limit, known.at - OVERLAP))
+        snapshot = replace(snapshot, executions=executions, recent=_shows(executions, known))
+    if not snapshot.recent or asking.missing or unexplained(book, snapshot):
+        asking.forget(EXECUTIONS)
+        completed = await asking.part(COMPLETED_ORDERS, broker.completed_orders)
+        executions = await asking.part(EXECUTIONS, broker.executions)
+        snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
+    positions = await asking.part(POSITIONS, broker.positions, is_last=True)
+    if losses() != lost:
+        asking.missing.append(DECODED)
+    return replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
+
+
+class _Asking:
+    """One request after another under one deadline; `missing` names those that failed."""
+
+    def __init__(self, broker: Broker, clock: Clock, deadline: float) -> None:
+        self._broker, self._clock, self._ends = broker, clock, clock() + deadline
+        self.missing: list[str] = []
+
+    async def part(self, name: str, request: Request[list[T]], *, is_last: bool = False) -> tuple[T, ...]:
+        """What the broker answers; nothing, and the name in `missing`, when it does not."""
+        left = max(self._ends - self._clock(), LEAST)
         try:
             return tuple(await request(left if is_last else left / 2))
         except RequestFailed as failed:
             logger.warning("the broker's {} did not come: {}", name.replace("_", " "), failed)
-            missing.append(name)
+            self.missing.append(name)
             return ()
 
-    async def round_trip(limit: float) -> list[int]:
-        return [await broker.current_time(limit)]
+    async def round_trip(self, limit: float) -> list[int]:
+        """The proof of life."""
+        return [await self._broker.current_time(limit)]
 
-    await ask(ROUND_TRIP, round_trip)
-    open_orders = await ask(OPEN_ORDERS, broker.open_orders)
-    completed = await ask(COMPLETED_ORDERS, broker.completed_orders)
-    executions = await ask(EXECUTIONS, broker.executions)
-    positions = await ask(POSITIONS, broker.positions, is_last=True)
-    if losses() != lost:
-        missing.append(DECODED)
-    return Snapshot(
-        session, first, started, utcnow(), open_orders, completed, executions, positions, tuple(missing)
-    )  # fmt: skip
+    def forget(self, name: str) -> None:
+        """The part is asked for once more."""
+        if name in self.missing:
+            self.missing.remove(name)
+
+
+def _shows(executions: tuple[ExecutionFact, ...], known: Execution) -> bool:
+    return any((fact.account, execution_root(fact.exec_id)[0]) == (known.account, known.root) for fact in executions)

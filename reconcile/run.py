@@ -68,6 +68,7 @@ class _Run:
     differences: list[str] = field(default_factory=list)
     missing: tuple[str, ...] = ()
     highest_epoch: int = 0
+    recent: bool = False  # whether recent snapshots still do
     doubted: frozenset[str] = frozenset()
     doubted_at: float | None = None
 
@@ -105,15 +106,23 @@ class Reconciler:
         self._one_at_a_time = asyncio.Lock()
 
     async def reconcile(
-        self, committer: Commits, session: int, *, deadline: float, rounds: int = 3, hold_back: float = 0.2
+        self,
+        committer: Commits,
+        session: int,
+        *,
+        deadline: float,
+        rounds: int = 3,
+        hold_back: float = 0.2,
+        recent: bool = False,
     ) -> Result:
         """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
 
         A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
+        `recent`: begin with a recent snapshot, whose cost does not grow with the day. A doubt is looked at in whole ones only.
         """
         async with self._one_at_a_time:
             now = self._clock()
-            run = _Run(now, now + deadline)
+            run = _Run(now, now + deadline, recent=recent)
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
@@ -125,7 +134,7 @@ class Reconciler:
     async def dry_run(self, session: int, *, deadline: float) -> Plan:
         """What the table says of one snapshot, doubts decided at once; nothing is committed."""
         async with self._one_at_a_time:
-            snapshot = await self._collect(session, deadline)
+            snapshot = await self._collect(session, deadline, recent=False)
             return self._plan(snapshot, frozenset(), last=True)
 
     # ---- rounds
@@ -138,7 +147,7 @@ class Reconciler:
             await self._hold_back(run, hold_back)
             run.rounds += 1
             left = run.ends - self._clock()
-            snapshot = await self._collect(session, left if run.rounds == rounds else left / 2)
+            snapshot = await self._collect(session, left if run.rounds == rounds else left / 2, run.recent)
             if snapshot.silent:
                 run.missing = snapshot.missing
                 return "session_lost", "the gateway answered nothing"
@@ -148,7 +157,7 @@ class Reconciler:
             plan = self._plan(snapshot, run.doubted, last=last)
             run.note(snapshot, plan, self._me)
             failpoint.hit("takeover.collected")
-            if not plan.drafts and not plan.undecided and snapshot.complete:
+            if not plan.drafts and not plan.undecided and not snapshot.missing:
                 return ("parked" if run.held else "agreed"), ""
             applied = await self._apply(run, committer, plan)
             if (end := self._void(session, applied, repaired=True)) is not None:
@@ -157,16 +166,18 @@ class Reconciler:
             if last and not refused:
                 break
             run.doubted, run.doubted_at = plan.undecided, self._clock() if plan.undecided else None
+            run.recent = run.recent and not plan.undecided and not plan.held
         return ("unknown", refused) if refused else ("parked", "")
 
     async def _hold_back(self, run: _Run, seconds: float) -> None:
         if run.doubted_at is not None:
             await asyncio.sleep(max(0.0, run.doubted_at + seconds - self._clock()))
 
-    async def _collect(self, session: int, seconds: float) -> Snapshot:
+    async def _collect(self, session: int, seconds: float, recent: bool) -> Snapshot:
         return await collect(
-            self._broker, deadline=seconds, book=self._book, session=session, losses=self._losses, clock=self._clock
-        )
+            self._broker, deadline=seconds, book=self._book, session=session, recent=recent, losses=self._losses,
+            clock=self._clock,
+        )  # fmt: skip
 
     def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:
         differences = compare(self._book, snapshot, self._me)

@@ -2,6 +2,10 @@
 
 A part that did not come is *missing*: unknown, never empty (G6). A verdict "absent" needs a snapshot in which nothing is missing
 and which lacks nothing that cannot be gone (R23).
+
+A *whole* snapshot asks for all that happened since the gateway's midnight, and its cost grows with the day. A *recent* one asks for
+the executions since the last one that the ledger knows, and not for completed orders: enough where all is explained, and no
+proof of any absence.
 """
 
 from __future__ import annotations
@@ -53,7 +57,8 @@ class Snapshot:
     """One collection. `started_at` and `ended_at` are UTC.
 
     What was licensed at or after ledger seq `first_unjudged_seq`, or on `session` (the present one), is not judged by it (R3).
-    `missing` names the parts that did not come; the part's tuple is then empty and means nothing.
+    `missing` names the parts that did not come; the part's tuple is then empty and means nothing. `recent`: completed orders were
+    not asked for, and executions only since the last ones that the ledger knows.
     """
 
     session: int
@@ -65,11 +70,12 @@ class Snapshot:
     executions: tuple[ExecutionFact, ...] = ()
     positions: tuple[PositionFact, ...] = ()
     missing: tuple[str, ...] = ()
+    recent: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether every part came."""
-        return not self.missing
+        """Whether every part came, and whole."""
+        return not self.missing and not self.recent
 
     @property
     def silent(self) -> bool:
@@ -77,8 +83,8 @@ class Snapshot:
         return {ROUND_TRIP, OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS} <= set(self.missing)
 
     def came(self, *parts: str) -> bool:
-        """Whether all of these parts came."""
-        return not set(parts) & set(self.missing)
+        """Whether all of these parts came. What a recent snapshot did not ask for did not come."""
+        return not set(parts) & {*self.missing, *((COMPLETED_ORDERS,) if self.recent else ())}
 
     def lacks(self, book: Book) -> list[str]:
         """R23: ids of own orders that the broker showed before, that cannot be gone, and that no part shows.
@@ -115,6 +121,32 @@ class Snapshot:
     def highest_epoch(self, me: Identity) -> int:
         """The highest epoch in a reference of ours, 0 without any (R18: a ledger that is behind it went back in time)."""
         return max((own.epoch for fact in self._facts() if (own := me.own(fact.reference)) is not None), default=0)
+
+
+def unexplained(book: Book, snapshot: Snapshot) -> list[str]:
+    """Ids of orders about whose end the open orders and executions of `snapshot` say nothing: completed orders must be asked for.
+
+    An order that waits here (QUEUED) or was parked already (IN_DOUBT) is explained; so is one licensed on the present session and
+    not acknowledged yet, whose absence says nothing (R3).
+    """
+    references = {own.id for fact in snapshot.open_orders if (own := Reference.parse(fact.reference)) is not None}
+    perm_ids = {fact.perm_id for fact in snapshot.open_orders}
+    gains = fill_gains(book, snapshot.executions)
+    return [
+        order.id
+        for order in book.open_orders()
+        if order.state is State.WORKING or (order.state is State.SENDING and snapshot.judges(order))
+        if order.id not in references and order.perm_id not in perm_ids and not snapshot.moved_on(order)
+        if order.filled + gains.get(order.perm_id or 0, Decimal(0)) + _by_reference(snapshot, order) < order.quantity
+    ]
+
+
+def _by_reference(snapshot: Snapshot, order: Order) -> Decimal:
+    """What executions under the order's reference sum up to, for an order whose permId the ledger never learned."""
+    if order.perm_id is not None:
+        return Decimal(0)
+    mine = (f for f in snapshot.executions if (own := Reference.parse(f.reference)) is not None and own.id == order.id)
+    return sum((fact.quantity for fact in mine), Decimal(0))
 
 
 def unbooked(book: Book, executions: Iterable[ExecutionFact]) -> list[tuple[ExecutionFact, Execution | None]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from engine.broker import Admitted, Fact, OpenOrder, Outgoing, Paced, RequestFailed, Throttled
+from engine.broker import Admitted, ExecutionFact, Fact, OpenOrder, Outgoing, Paced, RequestFailed, Throttled
 from engine.broker_ib import IbBroker
 from engine.pace import OVERTAKE
 from tests.integration.sim_fixture import Sim, sim_process, until
@@ -109,3 +110,33 @@ async def test_two_requests_at_once_are_answered_one_after_the_other(sim: Sim) -
     assert now > 0
     assert len(orders) == len(again) == 1
     door.broker.abort()
+
+
+async def test_executions_are_asked_for_from_a_moment_on_in_utc_whatever_zone_the_gateway_is_in() -> None:
+    async with sim_process("--zone", "Asia/Tokyo") as sim:
+        door = await opened(sim, rate=0.0)
+        door.broker.place(
+            Outgoing(
+                1,
+                "ref1",
+                "DU1234567",
+                "AAPL",
+                "STK",
+                "SMART",
+                "USD",
+                0,
+                "BUY",
+                Decimal(1),
+                "MKT",
+                None,
+                None,
+                "DAY",
+                {},
+            )
+        )
+        await until(lambda: any(isinstance(fact, ExecutionFact) for fact in door.facts), "the execution")
+        [known] = await door.broker.executions(3.0)
+        assert await door.broker.executions(3.0, known.at) == [known]
+        assert await door.broker.executions(3.0, known.at - timedelta(seconds=10)) == [known]
+        assert await door.broker.executions(3.0, known.at + timedelta(seconds=2)) == []
+        door.broker.abort()

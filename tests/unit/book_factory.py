@@ -257,9 +257,9 @@ class ScriptedBroker:
         await self._answer("completed_orders", deadline)
         return list(self.facts.completed_orders)
 
-    async def executions(self, deadline: float) -> list[ExecutionFact]:
-        await self._answer("executions", deadline)
-        return list(self.facts.executions)
+    async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
+        await self._answer("executions" if since is None else "recent_executions", deadline)
+        return [fact for fact in self.facts.executions if since is None or fact.at >= since.replace(microsecond=0)]
 
     async def positions(self, deadline: float) -> list[PositionFact]:
         await self._answer("positions", deadline)

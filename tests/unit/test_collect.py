@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 
+from engine.events import Kind
 from reconcile.collect import collect
-from tests.unit.book_factory import Ledger, ScriptedBroker, done, holds, shown, traded
+from reconcile.snapshot import Snapshot
+from tests.unit.book_factory import NOON, Ledger, ScriptedBroker, done, holds, shown, traded
 
 PARTS = ["round_trip", "open_orders", "completed_orders", "executions", "positions"]
 
@@ -68,7 +71,110 @@ async def test_what_is_licensed_while_the_collection_runs_is_not_judged_by_it() 
     ledger = Ledger()
     ledger.session(1)
     broker = ScriptedBroker()
-    broker.before["positions"] = lambda: ledger.accept("meanwhile", session=1) and None
+
+    def license_another() -> None:
+        ledger.accept("meanwhile", session=1)
+
+    broker.before["positions"] = license_another
     snapshot = await collect(broker, deadline=1.0, book=ledger.book, session=2)
     [order] = ledger.book.orders.values()
     assert not snapshot.judges(order)
+
+
+# ---- only what is new
+
+
+class Afternoon:
+    """A ledger that has traded, and whose leader died; the broker shows its day."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.ledger.session(1)
+        self.done = self.ledger.working("filled", perm_id=800)
+        self.ledger.fill(self.done, "0000.01", perm_id=800)
+        self.open = self.ledger.working("open")
+        self.known = traded(self.done, "0000.01", perm_id=800)
+        self.long_ago = traded(exec_id="0009.01", perm_id=70, at=NOON - timedelta(hours=2))
+
+    async def collect(self, broker: ScriptedBroker) -> Snapshot:
+        return await collect(broker, deadline=1.0, book=self.ledger.book, session=2, recent=True)
+
+
+RECENT = ["round_trip", "open_orders", "recent_executions", "positions"]
+WHOLE_AFTER_ALL = [*RECENT[:3], "completed_orders", "executions", "positions"]
+
+
+async def test_recent_collection_asks_for_nothing_of_the_day_when_all_is_explained() -> None:
+    day = Afternoon()
+    broker = ScriptedBroker(shown(day.open), done(day.done, perm_id=800), day.known, day.long_ago, holds(10))
+    snapshot = await day.collect(broker)
+    assert broker.asked == RECENT
+    assert snapshot.executions == (day.known,)
+    assert snapshot.missing == ()
+
+
+async def test_fill_since_then_explains_an_order_that_is_open_no_more() -> None:
+    day = Afternoon()
+    broker = ScriptedBroker(day.known, traded(day.open, at=NOON + timedelta(seconds=1)), holds(20))
+    assert (await day.collect(broker)).recent
+    assert broker.asked == RECENT
+
+
+@pytest.mark.guarantee(6)
+async def test_recent_snapshot_proves_no_absence() -> None:
+    day = Afternoon()
+    snapshot = await day.collect(ScriptedBroker(shown(day.open), day.known, holds(10)))
+    assert snapshot.recent
+    assert not snapshot.complete
+    assert not snapshot.came("completed_orders")
+
+
+@pytest.mark.parametrize("state", ["working", "sending"])
+async def test_order_without_an_explanation_makes_it_ask_for_the_whole_day(state: str) -> None:
+    day = Afternoon()
+    if state == "sending":
+        day.ledger.accept("on its way", session=1)
+    broker = ScriptedBroker(*([shown(day.open)] if state == "sending" else []), day.known, day.long_ago, holds(10))
+    snapshot = await day.collect(broker)
+    assert broker.asked == WHOLE_AFTER_ALL
+    assert snapshot.complete
+    assert len(snapshot.executions) == 2
+
+
+@pytest.mark.rule(23)
+async def test_broker_that_means_something_else_by_the_filter_is_asked_for_the_whole_day() -> None:
+    day = Afternoon()
+    broker = ScriptedBroker(shown(day.open), day.long_ago, holds(10))  # without the execution that is known
+    snapshot = await day.collect(broker)
+    assert broker.asked == WHOLE_AFTER_ALL
+    assert snapshot.complete
+
+
+@pytest.mark.parametrize("part", ["round_trip", "open_orders", "recent_executions"])
+async def test_recent_part_that_fails_makes_it_ask_for_the_whole_day(part: str) -> None:
+    day = Afternoon()
+    broker = ScriptedBroker(shown(day.open), day.known, holds(10))
+    broker.failing.add(part)
+    snapshot = await day.collect(broker)
+    assert broker.asked == WHOLE_AFTER_ALL
+    assert snapshot.missing == (() if part == "recent_executions" else (part,))
+
+
+async def test_ledger_that_knows_no_execution_asks_for_the_whole_day() -> None:
+    ledger = Ledger()
+    ledger.session(1)
+    broker = ScriptedBroker()
+    snapshot = await collect(broker, deadline=1.0, book=ledger.book, session=2, recent=True)
+    assert broker.asked == PARTS
+    assert snapshot.complete
+
+
+async def test_what_waits_or_is_parked_or_was_just_licensed_needs_no_explanation() -> None:
+    day = Afternoon()
+    day.ledger.accept("queued")
+    doubtful = day.ledger.accept("doubtful", session=1)
+    day.ledger.add(Kind.ORDER_IN_DOUBT, doubtful, reason="parked", session=2)
+    day.ledger.session(2)
+    day.ledger.accept("just licensed", session=2)
+    broker = ScriptedBroker(shown(day.open), day.known, holds(10))
+    assert (await day.collect(broker)).recent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -301,3 +302,27 @@ async def test_nobody_licenses_a_cancel_that_nobody_would_write(scene: Scene) ->
     await scene.run()
     assert scene.ledger.book.holding(ACCOUNT, "AAPL") is not None
     assert Kind.TWIN_CANCEL_LICENSED not in [event.kind for event in scene.ledger.log]
+
+
+# ---- only what is new
+
+
+async def test_recent_reconciliation_repairs_and_verifies_without_the_day(scene: Scene) -> None:
+    old, new = scene.ledger.working("old", perm_id=800), scene.ledger.working("new")
+    scene.ledger.fill(old, "0000.01", perm_id=800)
+    scene.broker.show(traded(old, "0000.01", perm_id=800), traded(new), holds(20))
+    result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, recent=True)
+    assert (result.verdict, result.rounds, result.repaired, result.missing) == ("agreed", 2, 1, ())
+    assert "completed_orders" not in scene.broker.asked
+    assert scene.ledger.order(new).state is State.FILLED
+
+
+@pytest.mark.guarantee(5)
+async def test_doubt_of_a_recent_reconciliation_is_looked_at_in_the_whole_day(scene: Scene) -> None:
+    oid = scene.ledger.working()
+    scene.ledger.fill(oid)
+    late = traded(exec_id="0002.01", perm_id=77, quantity=5, at=NOON - timedelta(minutes=5))  # reported late
+    scene.broker.show(traded(oid), late, holds(15))
+    result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.0, recent=True)
+    assert (result.verdict, result.held) == ("agreed", 0)
+    assert scene.ledger.book.positions[(ACCOUNT, holds(1).con_id)].quantity == 15
