@@ -81,7 +81,7 @@ async def _run(settings: Settings, *, single: bool) -> int:
     try:
         if not await _database_is_ours(settings, stop):
             return 0
-        await replica.node.start()
+        await replica.node.start(unless=replica.peers.namesake)
         replica.watch.start()
         replica.peers.start()
         logger.info(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.submit import Desk
 from ha.lease import Gone, LeaderRecord, LeaderSeen, LeasePort, Outcome, Unknown
 from ha.log import bind_state
 from ha.role import HAS_EPOCH, IN_TERM, TABLE, Act, On, State, after
+from ha.startup import NotFit
 from ha.tail import Tail
 from ha.takeover import Takeover, TermOver
 from ha.tend import Tender
@@ -97,12 +98,14 @@ class Node:
 
     # ---- life
 
-    async def start(self) -> None:
-        """Tail, watch the leader key, and follow the table."""
+    async def start(self, unless: Callable[[], Awaitable[str | None]] | None = None) -> None:
+        """Tail, watch the leader key, and follow the table. Raises NotFit with what `unless` says once etcd can be asked."""
         self.lease.on_change, self.lease.on_outcome = self._leader_changed, self._lease_said
         self.lease.on_stall = lambda seconds: self.end_term(f"the event loop stood still for {seconds:.2f} s (R12)")
         self.tail.start()
         await self.lease.start()
+        if unless is not None and (sentence := await unless()) is not None:
+            raise NotFit(sentence)
         self._tasks = [
             asyncio.create_task(self._follow_the_table(), name="node"),
             asyncio.create_task(self._look_for_work(), name="look"),
