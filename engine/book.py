@@ -84,6 +84,11 @@ class Book:
             None,
         )
 
+    @property
+    def holds_everything(self) -> Break | None:
+        """The open break that holds everything until an operator looks (R14, R16, R18), if any."""
+        return next((b for b in self.open_breaks.values() if b.kind == "everything"), None)
+
     # ---- the fold
 
     def apply(self, event: Event) -> None:

@@ -39,6 +39,7 @@ from engine.broker import (
     Unreachable,
 )
 from engine.clock import Clock, boottime
+from engine.feed import Feed
 from engine.pace import OVERTAKE, DoorPace
 
 FIRST_REQUEST_ID = 1 << 30
@@ -76,6 +77,11 @@ class _Session:
         self.address = ""
         connection: Any = self.client.conn
         connection.connection_made = self.connected  # a hook of asyncio's that ib_async leaves empty
+        self.feed = Feed(self.client._onSocketHasData, self.client._onSocketDisconnected, self.pause)
+        connection.hasData -= self.client._onSocketHasData
+        connection.disconnected -= self.client._onSocketDisconnected
+        connection.hasData += self.feed.received
+        connection.disconnected += self.feed.closed
         self.client.throttleStart += lambda: self.tell(Throttled(True))
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
         decode = self.client.decoder.handlers[11]
@@ -92,6 +98,11 @@ class _Session:
     def connected(self, transport: asyncio.Transport) -> None:
         host, port = transport.get_extra_info("sockname")[:2]
         self.address = f"{host}:{port}"
+
+    def pause(self, yes: bool) -> None:
+        """Let the kernel, and in the end the gateway, hold back what comes faster than it is decoded."""
+        if (transport := self.client.conn.transport) is not None:
+            (transport.pause_reading if yes else transport.resume_reading)()
 
     # callbacks, by IB's names
 
@@ -240,6 +251,7 @@ class IbBroker:
         if session is None:
             return
         session.sink = None
+        session.feed.cut()
         session.setEventsDone()
         session.client._msgQ.clear()
         if (transport := session.client.conn.transport) is not None:

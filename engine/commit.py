@@ -63,8 +63,10 @@ class Committer:
         on_fenced: Callable[[str], None],
         on_proof: Callable[[float], None],
         proof_every: float = 0.25,
+        place: tuple[str, str] | None = None,
         clock: Clock = boottime,
     ) -> None:
+        """`place`: the server's identity and timeline under which the epoch was claimed (R18), None = as the first proof says."""
         self.epoch, self._book, self._instance = epoch, book, instance
         self._connection, self._tag = connection, writer_name(epoch, replica)
         self._on_fenced, self._on_proof = on_fenced, on_proof
@@ -78,7 +80,7 @@ class Committer:
         self.database_offset: float | None = None  # database clock minus ours, seconds, as of the last proof
         self._answer_lost = False  # of the group in flight
         self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
-        self._place: tuple[str, str] | None = None  # the server's identity and timeline under this term (R18)
+        self._place = place
 
     async def open(self) -> None:
         """Start writing, on a connection that is open and now carries this epoch's tag (R11). Raises StoreError."""
@@ -106,7 +108,7 @@ class Committer:
         return await answer
 
     async def prove_now(self) -> None:
-        """One proof of epoch, now (R13: before each attempt to connect). Raises Refused when fenced, Unknown."""
+        """One proof of epoch, now (R13: before each attempt to connect). Raises Refused when fenced or elsewhere, Unknown."""
         started = self._clock()
         book = self._book
         rows = await self._connection.run(
@@ -129,8 +131,7 @@ class Committer:
     def _see_place(self, place: tuple[str, str]) -> None:
         """R18: another server or timeline may lack what this term has written: the term ends, and everything is looked at anew."""
         if self._place not in (None, place):
-            self.stop()
-            self._on_fenced(f"the database changed under this term: {self._place} became {place}")
+            raise Refused(OTHER_EVENTS, f"the database changed under this term: {self._place} became {place}")
         self._place = place
 
     def stop(self) -> None:
@@ -199,6 +200,7 @@ class Committer:
         await self._connection.open(deadline=1.0)
         if old is not None:  # what it was doing must be over before we repeat it (R20)
             await self._connection.run("end_backend", {"pid": old}, deadline=1.0)
+        await self.prove_now()  # R18: it may lead to another server, where an older epoch counts as present again
 
     async def _write_group(self) -> None:
         groups: list[_Group] = []

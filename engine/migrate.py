@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.events import LEDGER_LEVEL
-from engine.schema import known_versions, newest_version
+from engine.schema import NEW_GATEWAY, known_versions, newest_version
 
 _HERE = Path(__file__).parent / "migrations"
 
@@ -43,10 +43,11 @@ def _config() -> Config:
     return config
 
 
-def migrate(owner_url: str, adapter_url: str, identity: Identity) -> str:
+def migrate(owner_url: str, adapter_url: str, identity: Identity, *, new_gateway: bool = False) -> str:
     """Apply all steps and grants; returns the schema version. Raises MigrationError with a sentence; then nothing changed.
 
-    `owner_url` must be of another role than `adapter_url` and may create a schema in the database.
+    `owner_url` must be of another role than `adapter_url` and may create a schema in the database. `new_gateway`: the gateway may
+    be another one than before; the next leader then holds everything until an operator confirms that the old one is off (R14).
     """
     role = str(conninfo_to_dict(adapter_url).get("user") or "")
     if not role:
@@ -63,7 +64,7 @@ def migrate(owner_url: str, adapter_url: str, identity: Identity) -> str:
     )
     try:
         with engine.begin() as connection:
-            _apply(connection, role, identity)
+            _apply(connection, role, identity, new_gateway)
     except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise MigrationError(f"The database refused the migration: {str(error).splitlines()[0]}") from error
     finally:
@@ -71,7 +72,7 @@ def migrate(owner_url: str, adapter_url: str, identity: Identity) -> str:
     return newest_version()
 
 
-def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity) -> None:
+def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity, new_gateway: bool) -> None:
     run = connection.exec_driver_sql
     run("SET LOCAL lock_timeout = '3s'")
     there = run("SELECT to_regclass('ledger.alembic_version') IS NOT NULL").scalar()
@@ -89,11 +90,11 @@ def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity) -> 
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-    _write_identity(connection, identity)
+    _write_identity(connection, identity, new_gateway)
     _grant(connection, role)
 
 
-def _write_identity(connection: sqlalchemy.Connection, identity: Identity) -> None:
+def _write_identity(connection: sqlalchemy.Connection, identity: Identity, new_gateway: bool) -> None:
     row = connection.exec_driver_sql("SELECT cluster, gateway_id, client_id FROM ledger.identity").first()
     if row is None:
         connection.exec_driver_sql(
@@ -106,11 +107,23 @@ def _write_identity(connection: sqlalchemy.Connection, identity: Identity) -> No
             f"This database belongs to cluster {row[0]!r}, CLUSTER_NAME says {identity.cluster!r}; order ids derive from the name, "
             "so it cannot change. Use the database of this cluster."
         )
-    if (row[1], row[2]) != (identity.gateway_id, identity.client_id):
+    if row[2] != identity.client_id:
         raise MigrationError(
-            f"This database was set up for gateway {row[1]!r} with clientId {row[2]}, the settings say {identity.gateway_id!r} "
-            f"with {identity.client_id}. Orders can be cancelled only by the clientId that placed them: set TWS_GATEWAY_ID and "
-            "TWS_CLIENT_ID back."
+            f"This database was set up for clientId {row[2]}, TWS_CLIENT_ID says {identity.client_id}. Orders can be cancelled "
+            "only by the clientId that placed them: set it back."
+        )
+    if row[1] != identity.gateway_id and not new_gateway:
+        raise MigrationError(
+            f"This database was set up for gateway {row[1]!r}, the settings say {identity.gateway_id!r}. Set TWS_GATEWAY_ID back; "
+            "or, if it is another gateway now, stop both replicas, switch the old gateway off, and run "
+            "`adapter migrate --new-gateway`."
+        )
+    if row[1] != identity.gateway_id:
+        connection.exec_driver_sql("UPDATE ledger.identity SET gateway_id = %s", (identity.gateway_id,))
+        connection.exec_driver_sql(
+            "INSERT INTO ledger.control (key, value, by) VALUES (%s, jsonb_build_object('was', %s::text, 'is', %s::text), "
+            "current_user) ON CONFLICT (key) DO UPDATE SET value = ledger.control.value || jsonb_build_object('is', %s::text)",
+            (NEW_GATEWAY, row[1], identity.gateway_id, identity.gateway_id),
         )
 
 

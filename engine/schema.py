@@ -6,6 +6,9 @@ from pathlib import Path
 
 _STEPS = Path(__file__).parent / "migrations" / "versions"
 
+NEW_GATEWAY = "new_gateway"
+"""Key of the control table: the gateway has changed, and no operator has confirmed yet that the old one is off (R14)."""
+
 
 def known_versions() -> list[str]:
     """Every version, oldest first; the steps are named rNNNN_(pre|post)_NAME.py."""

@@ -314,7 +314,7 @@ class Desk:
             raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
         if self._committer is None or self.permit.epoch is None or not self.permit.proven(self._clock()):
             raise unavailable("not-leader", "This replica cannot write now.")
-        if order.state is State.QUEUED and oid not in self._licensing:
+        if order.state is State.QUEUED and oid not in self._licensing and not self._held():
             kind, payload = Kind.ORDER_CANCELLED, {"reason": UNSENT}
         elif (payload := self.cancels.licence(order)) or not order.cancel_requested:
             kind = Kind.CANCEL_REQUESTED
@@ -336,7 +336,7 @@ class Desk:
     def work_queue(self) -> None:
         """License what waits, in accept order, as far as gate and pace allow; end what is too old (R8). Call it often."""
         committer, now = self._committer, self._clock()
-        if committer is None or not self.permit.proven(now) or not self.book.queued:
+        if committer is None or not self.permit.proven(now) or not self.book.queued or self._held():
             return
         opened, at = self.permit.gate_open(now), self._database_now()
         for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
@@ -348,6 +348,10 @@ class Desk:
                 opened = self._room(now)
                 if opened and self._take_pace(order.symbol, now):
                     self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)
+
+    def _held(self) -> bool:
+        """Whether everything is held: a database that went back may call QUEUED what was sent (R18), and nobody says it was not."""
+        return "holding" in self.permit.shut
 
     def _follow_up(self, committer: Committer, kind: Kind, payload: dict[str, Any], order: Order) -> None:
         """Commit what the desk decided about an order; until that is known, the order is nobody else's to decide about."""

@@ -123,7 +123,16 @@ def sim(context: typer.Context) -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    *,
+    new_gateway: Annotated[
+        bool,
+        typer.Option(
+            "--new-gateway",
+            help="TWS_GATEWAY_ID names another gateway now; the next leader holds until you confirm it.",
+        ),
+    ] = False,
+) -> None:
     """Bring the database to this version's schema, as its owner (MIGRATE_DATABASE_URL)."""
     settings = _settings("migrate")
     from engine.migrate import Identity, MigrationError, summary
@@ -133,7 +142,7 @@ def migrate() -> None:
     assert settings.database_dsn is not None
     identity = Identity(settings.cluster_name, settings.gateway_id, settings.tws_client_id)
     try:
-        version = migrate_database(settings.migrate_dsn, settings.database_dsn, identity)
+        version = migrate_database(settings.migrate_dsn, settings.database_dsn, identity, new_gateway=new_gateway)
     except MigrationError as error:
         typer.echo(redact(str(error)), err=True)
         raise typer.Exit(1) from error

@@ -58,8 +58,8 @@ _RELATIONS = """\
 that it is one, and shuts its gate, before another may act. `LEASE_MARGIN` < `LEASE_TTL`, and what is left of the ttl without
 it is the trust in one renewal: `LOOP_ALLOWANCE` is below it, and so is `LEASE_RENEW_EVERY` with a third of `LEASE_TTL`.
 `PROOF_EVERY` is below half of `PROOF_MAX_AGE`, `HEARTBEAT_EVERY` below half of `SUSPECT_AFTER`, so that one loss does no
-harm. `ACK_TIMEOUT` < `ACK_DEADLINE`. The start refuses anything else, and the same relation between systemd's
-`WatchdogSec=` and `LEASE_TTL`.
+harm. `ACK_TIMEOUT` < `ACK_DEADLINE`; `CLAIM_DEADLINE` and `RECONCILE_DEADLINE` < `PHASE_DEADLINE`. The start refuses
+anything else, and the same relation between systemd's `WatchdogSec=` and `LEASE_TTL`.
 """
 
 

@@ -168,6 +168,8 @@ class Settings(BaseSettings):
     """With an order unanswered for longer the gate is shut and the broker asked."""
     ack_deadline: kind.Seconds = 5.0
     """With an order still absent after this the leader drops its own session."""
+    phase_deadline: kind.Seconds = 20.0
+    """Each phase of a takeover ends within this time, else the lease goes back; not while the gateway is unreachable."""
     claim_deadline: kind.Seconds = 5.0
     """A takeover must have its epoch within this time."""
     fence_deadline: kind.Seconds = 30.0

@@ -37,6 +37,8 @@ _BELOW = (
     ("watchdog", "lease_ttl", "a hung process must be gone before its lease is"),
     ("lease_margin", "lease_ttl", "no trust in the lease would be left"),
     ("ack_timeout", "ack_deadline", "the broker is asked first, the session is dropped after"),
+    ("claim_deadline", "phase_deadline", "a claim in time would be given up"),
+    ("reconcile_deadline", "phase_deadline", "a reconciliation in time would be given up"),
 )
 
 

@@ -134,7 +134,8 @@ class Link:
                     await asyncio.wait({talking, changed})
                 if not self._redial.is_set():
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._redial.wait(), 0.2)
+                        async with asyncio.timeout(0.2):
+                            await self._redial.wait()
 
     async def _talk_to(self, session: aiohttp.ClientSession, url: str) -> None:
         headers = {} if self._secret is None else {"Authorization": f"Bearer {self._token()}"}

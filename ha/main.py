@@ -187,6 +187,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         book, permit, desk, inbound, broker, lease, tail, me, make_takeover, make_tender,
         lambda epoch: Projector(url, me.name, epoch, book),
         lag_limit=settings.lag_limit, stop_without_etcd=settings.on_etcd_loss == "stop",
+        phase_deadline=settings.phase_deadline,
     )  # fmt: skip
     sink.node = node
     access = given.access(settings)

@@ -7,7 +7,6 @@ same call that learned of it, then the table is asked.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -24,10 +23,11 @@ from engine.projection import Projector
 from engine.submit import Desk
 from ha.lease import Gone, LeaderRecord, LeaderSeen, LeasePort, Outcome, Unknown
 from ha.log import bind_state
+from ha.phase import BackOff, TermOver, bounded
 from ha.role import HAS_EPOCH, IN_TERM, TABLE, Act, On, State, after
 from ha.startup import NotFit
 from ha.tail import Tail
-from ha.takeover import Takeover, TermOver
+from ha.takeover import Takeover
 from ha.tend import Tender
 from ha.term import Phases
 
@@ -54,6 +54,7 @@ class Node:
         *,
         lag_limit: float,
         stop_without_etcd: bool,
+        phase_deadline: float = 20.0,
         clock: Clock = boottime,
     ) -> None:
         self.book, self.permit, self.desk, self.inbound = book, permit, desk, inbound
@@ -64,12 +65,14 @@ class Node:
         self._heard_at: Callable[[], float] = lambda: float("-inf")
         self._projector: Projector | None = None
         self._lag_limit, self._stop_without_etcd, self._clock = lag_limit, stop_without_etcd, clock
+        self._phase_deadline, self._back_off = phase_deadline, BackOff()
         self.state = State.STANDBY
         self.seen: LeaderSeen | None = None
         self.etcd_problem: str | None = "etcd was not asked yet"
         self._other_led: str | None = None  # name of the other replica that was seen leading
         self._suspect: LeaderSeen | None = None
         self._last_sign: float | None = None
+        self._seen_campaigning: LeaderSeen | None = None  # the leader key when the last campaign began
         self._handed_over: str | None = None  # why the leader hands over to this replica, from its own mouth
         self._stand_back_until = float("-inf")  # after a voluntary hand-over the other one goes first
         self._would_have: str | None = None
@@ -176,6 +179,7 @@ class Node:
         self.seen, self.etcd_problem = seen, None
         if seen.record is not None and seen.record.instance != self.me.instance:
             self._other_led = seen.record.name
+            self._stand_back_until = float("-inf")  # the other one went first: what it stood back for has come
         self._campaign_if_free()
 
     def _lease_said(self, outcome: Outcome) -> None:
@@ -199,7 +203,7 @@ class Node:
             self._say_once(f"{name} is silent, but this replica cannot take over: {why}")
         elif self.paused:
             self._say_once(f"{name} is silent; automatic failover is paused, else this replica would take over now")
-        elif self.state is State.STANDBY:
+        elif self.state is State.STANDBY and self.takeover.may_suspect():
             self._suspect, self._last_sign = silent, last_sign
             self._queue.put_nowait((On.SUSPECTED, f"{name} gave no sign for {self._clock() - last_sign:.2f} s", None))
 
@@ -284,21 +288,23 @@ class Node:
 
     async def _run_phase(self, act: Act) -> None:
         try:
-            event = await self._perform(act)
+            event = await bounded(act, self._perform(act), self._phase_deadline)
         except TermOver as over:
-            self._stand_back_until = self._clock() + random.uniform(0.2, 1.0)
-            self.takeover.shut()
-            self._queue.put_nowait((On.ENDED, str(over), None))
-            return
+            self._failed(str(over))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a phase meets, the gate is shut and the lease given back
             logger.exception("a defect in phase {}", act)
-            self.takeover.shut()
-            self._queue.put_nowait((On.ENDED, f"a defect in phase {act}: {error}", None))
-            return
-        if event is not None:
-            self._queue.put_nowait((event, "", asyncio.current_task()))
+            self._failed(f"a defect in phase {act}: {error}")
+        else:
+            if event is not None:
+                self._queue.put_nowait((event, "", asyncio.current_task()))
+
+    def _failed(self, why: str) -> None:
+        """The term ends before its time; the next one is not tried at once (R33)."""
+        self._stand_back_until = self._clock() + self._back_off.pause()
+        self.takeover.shut()
+        self._queue.put_nowait((On.ENDED, why, None))
 
     def _perform(self, act: Act) -> Coroutine[Any, Any, On | None]:
         return {
@@ -322,10 +328,11 @@ class Node:
         else:
             last_sign = max(self.tail.beat_seen_at, self._heard_at())
             phases = Phases("failover", f"the lease of {other} ended", other, last_sign, self._clock())
+        self._seen_campaigning = self.seen
         return await self.takeover.campaign(phases)
 
     async def _take_over(self) -> On:
-        silent, self._suspect = self._suspect, None
+        silent, self._suspect, self._seen_campaigning = self._suspect, None, self.seen
         if silent is None or silent.record is None:
             return On.LOST
         phases = Phases(
@@ -356,6 +363,7 @@ class Node:
         failpoint.hit("takeover.leading")
         term = self.takeover.term
         if term is not None and not term.noted:
+            self._back_off.led()
             term.phases.leading, term.noted = self._clock(), True
             self.led_since = term.phases.leading
             await self.takeover.note_phases(term.phases.milliseconds() | {"digest": f"{self.book.digest:016x}"})
@@ -366,7 +374,7 @@ class Node:
         self.permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
         logger.critical("holding everything: {}", why)
         await self.tender.hold_everything(why)
-        self.takeover.forget_hold()
+        await self.takeover.forget_hold()
         self.permit.shut.pop("holding", None)
         return On.RELEASED_HOLD
 
@@ -383,4 +391,6 @@ class Node:
         bind_state("standby", self.tail.epoch, self.state)
         if not self._stopping and not self.tail.running:
             self.tail.start()
+        elif self.seen is not self._seen_campaigning:
+            self._campaign_if_free()  # the key was left while this replica campaigned for it in vain
         self._standby_again.set()

@@ -25,8 +25,8 @@ from engine.order import State as OrderState
 from engine.store import Connection, StoreError
 from engine.submit import Asker
 from ha.node import Node
+from ha.phase import TermOver
 from ha.role import HAS_EPOCH, State
-from ha.takeover import TermOver
 from ha.watch import Watch
 
 PREFIX = "/api/v1/cluster"
@@ -141,7 +141,7 @@ class Operate:
         while node.desk.unacknowledged and self._clock() < deadline:  # noqa: ASYNC110 - a bounded condition
             await asyncio.sleep(0.005)
         if committer is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, StoreError):  # the hand-over goes on: there is nothing to go back to
                 async with asyncio.timeout(max(0.05, deadline - self._clock())):
                     await committer.commit(())
                     await committer.prove_now()

@@ -163,8 +163,11 @@ class Tail:
                     logger.error("the log cannot be folded: {}", error)
                 self.problem = str(error)
             self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), PULSE_EVERY)
+            with contextlib.suppress(
+                TimeoutError
+            ):  # `wait_for` would swallow a cancel that meets the hint (Python 3.11)
+                async with asyncio.timeout(PULSE_EVERY):
+                    await self._wake.wait()
 
     async def _listen_for_ever(self) -> None:
         while True:

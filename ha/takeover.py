@@ -26,15 +26,20 @@ from engine.commit import Committer, Outcome
 from engine.events import Draft, Kind
 from engine.inbound import Inbound
 from engine.permit import Permit
+from engine.schema import NEW_GATEWAY
 from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
 from engine.submit import Desk
 from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
+from ha.phase import TermOver
 from ha.role import On
-from ha.shared_state import Memory, recall, remember, spend_suspicion
+from ha.shared_state import Memory, Spending, foretell, remember, spend_suspicion
 from ha.startup import account_sentence
 from ha.tail import Tail
 from ha.term import Phases, Term
+
+BUDGET_ASKED_AGAIN = 5.0
+"""Seconds after which a standby that found no suspicion left asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,6 @@ class Rules:
     lag_limit: float = 1.0
     fence_deadline: float = 30.0
     trading_mode: str = "paper"
-
-
-class TermOver(Exception):
-    """This term cannot go on; the text is the reason. The shell steps down."""
 
 
 class Takeover:
@@ -80,6 +81,7 @@ class Takeover:
         self.term: Term | None = None
         self.committer: Committer | None = None
         self.phases = Phases()
+        self._budget_spent_at = float("-inf")
         self._epoch_before = 0
         self._grant: Grant | None = None
         self._remembered = Memory()
@@ -89,9 +91,15 @@ class Takeover:
         self._fence = FenceRule(rules.fence_deadline)
         self._dialed: deque[str] = deque(maxlen=64)  # our own ends of the latest connections to the gateway
         self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
+        self._hold: str | None = None  # the break that holds everything in this term
         self.place_known = False  # whether the ledger was seen to end where somebody remembers that it ended (R18)
 
     # ---- campaign
+
+    def may_suspect(self) -> bool:
+        """Whether a suspicion is worth a try. One without a budget would take this replica out of STANDBY 20 times a second,
+        and late to see that the lease has ended (R30)."""
+        return self._clock() - self._budget_spent_at >= BUDGET_ASKED_AGAIN
 
     async def campaign(self, phases: Phases) -> On:
         """Win the lease, having read the epoch first (R31)."""
@@ -124,7 +132,10 @@ class Takeover:
         seen = await self._lease.read()  # in touch with etcd, and it is still that leader under that lease
         if not isinstance(seen, LeaderSeen) or not seen.same_key(silent) or seen.record is None:
             return On.LOST
-        if not await spend_suspicion(self._lease, seen.record, self._me.name):
+        spending = await spend_suspicion(self._lease, seen.record, self._me.name)
+        if spending is Spending.NOTHING_LEFT:
+            self._budget_spent_at = self._clock()
+        if spending is not Spending.TAKEN:
             return On.LOST
         self._epoch_before = pulse["epoch"]
         answer = await self._lease.take_over(seen, self._me)
@@ -140,9 +151,9 @@ class Takeover:
     async def claim(self) -> On:
         """Claim the next epoch on the tailing connection, read to the head there, prove the fence. Raises TermOver."""
         await self._tail.stop()
-        self._remembered = await recall(self._lease)
         self._other_etcd()
         deadline = self._clock() + self._rules.claim_deadline
+        self._remembered = await self._foretell()
         self._check_lease("before the claim")
         started = self._clock()
         epoch = await self._claimed(deadline)
@@ -161,9 +172,49 @@ class Takeover:
         self.must_hold = None if seen <= self._book.seq else (
             f"the database ends at event {self._book.seq}, but event {seen} was seen: it went back in time"
         )  # fmt: skip
+        self.must_hold, self._hold = self.must_hold or self._still_held(), None
         self.place_known = self._remembered.seq > 0 and self.must_hold is None
         await self._begin(epoch, started)
+        if self.must_hold is not None:
+            await self.hold(self.must_hold)
         return On.CLAIMED
+
+    async def _foretell(self) -> Memory:
+        """R18: etcd knows the epoch before it is claimed: a database that loses the claim cannot give it a second time.
+
+        Returns what etcd remembers of the ledger. Raises TermOver when the lease is over before etcd has answered.
+        """
+        seen = max(self._epoch_before, self._tail.epoch)
+        while (memory := await foretell(self._lease, seen)) is None:
+            self._check_lease("while etcd was told of the epoch")
+            await asyncio.sleep(0.05)
+        return memory
+
+    def _still_held(self) -> str | None:
+        """Why an earlier term holds everything, None when none does: a hold ends by an operator, not by its leader's death."""
+        found = self._book.holds_everything
+        return None if found is None else str(found.broker.get("why"))
+
+    async def hold(self, why: str) -> str:
+        """Accept nothing, and have a break that holds everything in the log, this term's or an earlier one's; its id.
+
+        Raises TermOver.
+        """
+        self._permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
+        committer = self._present()
+        if self._hold is None and (found := self._book.holds_everything) is not None:
+            self._hold = found.id
+        if self._hold is None:
+            seq = str(self._book.seq)
+            payload = {
+                "id": f"hold-{committer.epoch}-{seq}", "kind": "everything", "symbol": "", "account": "", "holds": True,
+                "ours": {"event": seq}, "broker": {"why": why},
+            }  # fmt: skip
+            outcome, _, text = await committer.commit([Draft(Kind.BREAK_OPENED, payload, utcnow())])
+            if outcome is not Outcome.COMMITTED:
+                raise TermOver(f"the hold could not be written down: {text}")
+            self._hold = str(payload["id"])
+        return self._hold
 
     async def remember(self) -> None:
         """Keep the epoch and the head of the log in etcd, under the leader key. Not while what is there may be missing here."""
@@ -187,9 +238,15 @@ class Takeover:
                 f"the broker shows epoch {shown} in a reference, this term's is {self.term.epoch}: claiming above it"
             )
 
-    def forget_hold(self) -> None:
-        """An operator has looked: the log goes on from where the database stands."""
-        self.must_hold, self._tail.seen_seq, self.place_known = None, self._book.seq, False
+    async def forget_hold(self) -> None:
+        """An operator has looked: the log goes on from where the database stands. Raises TermOver."""
+        committer = self._present()
+        if NEW_GATEWAY in committer.control and self.must_hold is not None:
+            try:
+                await self._tail.connection.run("wish_no_more", {"key": NEW_GATEWAY}, deadline=2.0)
+            except StoreError as error:
+                raise TermOver(f"what the operator confirmed could not be written down: {error}") from error
+        self.must_hold, self._tail.seen_seq, self.place_known, self._hold = None, self._book.seq, False, None
 
     async def _claimed(self, deadline: float) -> int:
         term = {
@@ -199,7 +256,7 @@ class Takeover:
         }  # fmt: skip
         parameters = {
             "expected": self._epoch_before,
-            "at_least": max(self._tail.epoch, self._remembered.epoch),
+            "at_least": self._remembered.epoch,
             "term": json.dumps(term),
         }
         while True:
@@ -237,6 +294,7 @@ class Takeover:
             on_fenced=self._on_fenced,
             on_proof=lambda started: self._permit.prove(epoch, started),
             proof_every=self._rules.proof_every,
+            place=self._tail.place,
             clock=self._clock,
         )
         try:
@@ -258,6 +316,13 @@ class Takeover:
         self._fence.begin()
         while True:
             await self._prove(committer)  # R13: a commit under my epoch before every attempt
+            if (
+                moved := committer.control.get(NEW_GATEWAY)
+            ) is not None:  # R14: the old one's sessions are not fenced by this one
+                self.must_hold = (
+                    f"the gateway was {moved['was']} and is {moved['is']} now: confirm that {moved['was']} is off"
+                )
+                return On.MUST_HOLD
             if not isinstance(await self._lease.verify(), Held):
                 # Unknown entitles to go on with the session one has, not to open one (R13)
                 await asyncio.sleep(pause)
@@ -288,13 +353,15 @@ class Takeover:
             pause = min(pause * 2, 2.0)
 
     async def _prove(self, committer: Committer) -> None:
-        try:
-            await committer.prove_now()
-        except Refused as refused:
-            raise TermOver(f"fenced: {refused}") from refused
-        except Unknown:
-            await asyncio.sleep(0.1)  # the database is away: no attempt without a proof
-            await self._prove(committer)
+        while True:
+            try:
+                await committer.prove_now()
+            except Refused as refused:
+                raise TermOver(f"fenced: {refused}") from refused
+            except Unknown:
+                await asyncio.sleep(0.1)  # the database is away: no attempt without a proof
+            else:
+                return
 
     async def _alive(self) -> bool:
         """A gateway can finish the handshake and be mute: a round trip is the only proof of life."""

@@ -12,13 +12,13 @@ from loguru import logger
 
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
-from engine.commit import Outcome
-from engine.events import Draft, Event, Kind
+from engine.events import Event, Kind
 from engine.permit import Permit
 from engine.submit import Desk
 from ha.calendar import GatewayCalendar
+from ha.phase import TermOver
 from ha.role import On
-from ha.takeover import Takeover, TermOver
+from ha.takeover import Takeover
 from reconcile.run import Reconciler, Result
 
 TICK = 0.02
@@ -187,26 +187,16 @@ class Tender:
 
     async def hold_everything(self, why: str) -> None:
         """Open a break that holds everything and return when an operator has resolved it. Raises TermOver."""
-        committer = self._takeover.committer
-        if committer is None:
-            raise TermOver("there is no term")
-        payload = {
-            "id": f"hold-{committer.epoch}", "kind": "everything", "symbol": "", "account": "", "holds": True,
-            "ours": {"event": str(self._book.seq)}, "broker": {"why": why},
-        }  # fmt: skip
-        if payload["id"] not in self._book.breaks:
-            outcome, _, text = await committer.commit([Draft(Kind.BREAK_OPENED, payload, utcnow())])
-            if outcome is not Outcome.COMMITTED:
-                raise TermOver(f"the hold could not be written down: {text}")
+        held = await self._takeover.hold(why)
         resolved = asyncio.Event()
 
         def look(event: Event) -> None:
-            if event.kind == Kind.BREAK_RESOLVED and event.payload["id"] == payload["id"]:
+            if event.kind == Kind.BREAK_RESOLVED and event.payload["id"] == held:
                 resolved.set()
 
         self._book.observers.append(look)
         try:
-            if payload["id"] in self._book.open_breaks:
+            if held in self._book.open_breaks:
                 await resolved.wait()
         finally:
             self._book.observers.remove(look)

@@ -77,7 +77,9 @@ async def collect(
     positions = await asking.part(POSITIONS, broker.positions, is_last=True)
     if losses() != lost:
         asking.missing.append(DECODED)
-    return replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
+    snapshot = replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
+    logger.debug("collected: {}", snapshot)
+    return snapshot
 
 
 class _Asking:

@@ -72,6 +72,17 @@ class Snapshot:
     missing: tuple[str, ...] = ()
     recent: bool = False
 
+    def __str__(self) -> str:
+        """Its size and cost, for the log."""
+        parts = {
+            OPEN_ORDERS: self.open_orders, COMPLETED_ORDERS: self.completed_orders, EXECUTIONS: self.executions,
+            POSITIONS: self.positions,
+        }  # fmt: skip
+        counts = ", ".join(f"{len(items)} {name.replace('_', ' ')}" for name, items in parts.items())
+        took = (self.ended_at - self.started_at).total_seconds() * 1000
+        kind = "recent" if self.recent else "whole"
+        return f"{kind}, {counts}, in {took:.0f} ms" + (f", missing: {', '.join(self.missing)}" if self.missing else "")
+
     @property
     def complete(self) -> bool:
         """Whether every part came, and whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
@@ -140,3 +141,25 @@ async def test_executions_are_asked_for_from_a_moment_on_in_utc_whatever_zone_th
         assert await door.broker.executions(3.0, known.at - timedelta(seconds=10)) == [known]
         assert await door.broker.executions(3.0, known.at + timedelta(seconds=2)) == []
         door.broker.abort()
+
+
+@pytest.mark.rule(12)
+async def test_a_long_list_leaves_the_event_loop_to_others_again_and_again(sim: Sim) -> None:
+    """A leader whose loop stands still for half a second steps down: a list of a thousand orders must not do that to it."""
+    door = await opened(sim, rate=0.0)
+    for number in range(1, 1001):
+        door.place(number)
+        if number % 100 == 0:
+            await until(lambda number=number: len(door.shown()) == number, f"{number} orders shown")
+    told = [len(door.facts)]
+
+    async def count_each_turn() -> None:
+        while True:
+            told.append(len(door.facts))
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_each_turn())
+    assert len(await door.broker.open_orders(10.0)) == 1000
+    counting.cancel()
+    assert max(after - before for before, after in itertools.pairwise(told)) < 100
+    door.broker.abort()

@@ -238,6 +238,29 @@ async def committer(urls: Urls, book: Book, fenced: list[str] | None = None) -> 
     return made
 
 
+@pytest.mark.rule(18)
+@pytest.mark.guarantee(1)
+async def test_a_writer_that_comes_back_to_another_server_writes_nothing_there(urls: Urls) -> None:
+    """A copy that took over may call an old epoch the present one: the place is compared before anything is repeated."""
+    connection, fenced = await opened(urls.adapter), list[str]()
+    epoch = await claim(connection, 0)
+    writer = Committer(
+        connection, "a", "i", epoch, Book(), on_fenced=fenced.append, on_proof=lambda _: None, proof_every=60.0,
+        place=("7000000000000000000", "00000001"),  # where it claimed: a server that is not this one
+    )  # fmt: skip
+    writer._proof_due = float("inf")  # none is due: the first one is what the new connection brings
+    await writer.open()
+    with psycopg.connect(urls.adapter, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (connection.backend_pid,))
+    outcome, _, why = await writer.commit([session_closed()])
+    assert (outcome, len(fenced)) == (Outcome.UNKNOWN, 1), why
+    assert "the database changed under this term" in fenced[0]
+    with psycopg.connect(urls.owner) as owner:
+        [[written]] = owner.execute("SELECT count(*) FROM ledger.event").fetchall()
+    assert written == 0
+    await writer.close()
+
+
 async def test_groups_that_arrive_together_share_a_commit_and_keep_their_order(urls: Urls) -> None:
     book = Book()
     writer = await committer(urls, book)

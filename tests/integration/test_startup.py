@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
+from engine.migrate import MigrationError, migrate
 from tests.integration.etcd_fixture import Cluster, etcd_cluster
 from tests.integration.pair_fixture import ask, until
-from tests.integration.pg_fixture import Urls
+from tests.integration.pg_fixture import IDENTITY, Urls
 from tests.integration.replica_fixture import Replica, replica, settings_for
 from tests.integration.sim_fixture import Sim, sim_process
 from tests.integration.test_gateway_outage import Relay
@@ -172,3 +175,47 @@ async def test_without_its_gateway_a_leader_connects_on_and_keeps_what_it_accept
         await asyncio.to_thread(until, lambda: state_of(a, accepted.json["id"]) == "WORKING", "it is sent")
     taken = [entry["order_ref"].rsplit(".", 1)[1] for entry in await sim.journal("order")]
     assert sorted(taken) == sorted([first["id"], accepted.json["id"]])
+
+
+@pytest.mark.rule(33)
+async def test_a_claim_that_cannot_be_made_gives_the_lease_back_and_is_tried_again_later(
+    urls: Urls, sim: Sim, etcd: Cluster, tmp_path: Path
+) -> None:
+    """Somebody's own transaction, which is no older leader's and is not ended, holds the gate of the log."""
+    with (
+        psycopg.connect(urls.owner) as other,
+        replica(tmp_path / "a", paired(urls, sim.port, etcd, "a", CLAIM_DEADLINE="1")) as a,
+    ):
+        other.execute("LOCK TABLE ledger.write_gate IN ROW EXCLUSIVE MODE")
+        gave_up = "the claim waited too long for transactions in flight"
+        await asyncio.to_thread(until, lambda: a.said().count(gave_up) > 1, "two claims were given up", 60)
+        assert "stepped down: tailing" in a.said()
+        other.rollback()
+        await asyncio.to_thread(a.until_leads)
+
+
+@pytest.mark.rule(14)
+async def test_another_gateway_is_taken_only_when_an_operator_confirms_that_the_old_one_is_off(
+    urls: Urls, sim: Sim, etcd: Cluster, tmp_path: Path
+) -> None:
+    moved = paired(urls, sim.port, etcd, "a", TWS_GATEWAY_ID="new gateway")
+    identity = replace(IDENTITY, gateway_id="new gateway")
+    with pytest.raises(MigrationError, match="switch the old gateway off, and run `adapter migrate --new-gateway`"):
+        migrate(urls.owner, urls.adapter, identity)
+    with replica(tmp_path / "a", moved) as a:
+        assert "TWS_GATEWAY_ID is 'new gateway', this database was set up with" in await refusal(a)
+    migrate(urls.owner, urls.adapter, identity, new_gateway=True)
+    with replica(tmp_path / "a", moved) as a:
+        await asyncio.to_thread(until, lambda: state(a) == "HOLDING", "it holds", 40)
+        assert await sim.journal("session_open") == []  # it has not even dialled
+        a.end(signal.SIGKILL)
+    with replica(tmp_path / "a", moved) as a:  # the next leader asks too
+        await asyncio.to_thread(until, lambda: state(a) == "HOLDING", "it holds", 40)
+        [held] = [b for b in ask(a.url, "GET", "/api/v1/breaks").json["breaks"] if b["resolved_at"] is None]
+        assert held["broker"]["why"].endswith(f"confirm that {IDENTITY.gateway_id} is off")
+        confirmed = ask(a.url, "POST", f"/api/v1/breaks/{held['id']}", {"resolution": "off", "reason": "unplugged"})
+        assert confirmed.status == 200
+        await asyncio.to_thread(a.until_leads)
+        a.end()
+    with replica(tmp_path / "a", moved) as a:  # and nobody asks again
+        await asyncio.to_thread(a.until_leads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -46,3 +47,19 @@ async def test_the_standby_and_the_leader_have_the_same_digest_at_the_same_event
     assert tail.digest_differs is not None
     await tail.close()
     await writer.close()
+
+
+@pytest.mark.rule(21)
+async def test_a_hint_at_the_moment_of_the_stop_does_not_keep_the_tail_running(urls: Urls) -> None:
+    """The tail stands still for the claim at whatever step of its own waking it is told to."""
+    tail = Tail(Book(), urls.adapter, "b")
+    for steps in range(6):
+        tail.start()
+        while tail.pulsed_at == float("-inf") or tail._reading.locked() or tail._wake.is_set():
+            await asyncio.sleep(0.005)
+        tail._wake.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(3.0):
+            await tail.stop()
+    await tail.close()

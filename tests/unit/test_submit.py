@@ -504,6 +504,25 @@ async def test_queued_order_is_cancelled_without_a_word_to_the_broker(scene: Sce
     assert not scene.wire.written
 
 
+@pytest.mark.rule(18)
+async def test_while_everything_is_held_nobody_says_that_an_order_was_not_sent(scene: Scene) -> None:
+    """A database that went back may call QUEUED what was sent: it ends when an operator has looked and the broker was asked."""
+    scene.shut()
+    cancelled, old = (
+        await scene.place("k1"),
+        await scene.place("k2", valid_until=datetime.now(UTC) + timedelta(seconds=0.01)),
+    )
+    scene.permit.shut["holding"] = "Everything is held until an operator looks."
+    await asyncio.sleep(0.02)
+    assert (await scene.desk.cancel(cancelled.id, ASKER)).cancel_requested
+    scene.desk.work_queue()
+    assert {scene.order(cancelled.id).state, scene.order(old.id).state} == {State.QUEUED}
+    scene.open()
+    assert scene.order(cancelled.id).state is State.CANCELLED
+    assert scene.order(old.id).state is State.EXPIRED
+    assert scene.wire.written == []
+
+
 async def test_cancel_during_a_licence_that_is_then_not_written_ends_the_order_unsent() -> None:
     scene = Scene(LateCommitter)
     scene.shut()
