@@ -59,7 +59,7 @@ SELECT cluster, gateway_id, client_id, ledger_level FROM ledger.identity
 SELECT current_user AS me, (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'ledger.event'::regclass) AS owner,
        pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'ledger.event'::regclass), 'MEMBER') AS is_owner,
        current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
-       pg_is_in_recovery() AS in_recovery
+       current_setting('synchronous_standby_names') AS synchronous_standby_names, pg_is_in_recovery() AS in_recovery
 
 -- name: schema_version
 SELECT version_num FROM ledger.alembic_version

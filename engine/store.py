@@ -72,6 +72,11 @@ def named_queries(text: str) -> dict[str, str]:
 QUERIES = named_queries((Path(__file__).parent / "queries.sql").read_text())
 
 
+def hosts_of(url: str) -> list[str]:
+    """The hosts that a connection may go to, one or several."""
+    return str(conninfo_to_dict(url).get("host") or "").split(",")
+
+
 class Connection:
     """One connection in autocommit: each statement is one transaction and one round trip."""
 

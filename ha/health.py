@@ -5,6 +5,7 @@ The one exception is `/api/v1/history`, which reads the database and says 503 wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.auth import Access
@@ -34,11 +35,12 @@ class Health:
         cluster: str,
         pid: int,
         lag_limit: float,
+        warnings: Sequence[str] = (),
         clock: Clock = boottime,
     ) -> None:
         self._node, self._peers, self._metrics, self._access = node, peers, metrics, access
         self._reader, self._cluster, self._pid = reader, cluster, pid
-        self._lag_limit, self._clock = lag_limit, clock
+        self._lag_limit, self._warnings, self._clock = lag_limit, warnings, clock
         self._started = clock()
 
     def register(self, server: Server, *, metrics: bool = True) -> None:
@@ -134,7 +136,7 @@ class Health:
                 "seq": book.seq, "lag_ms": 0 if leading else _bounded_ms(node.tail.lag(now)), "digest": f"{book.digest:016x}",
             },
             "breaks": len(book.open_breaks), "paused": node.paused, "halted": "halted" in node.control,
-            "version": node.me.version, "uptime_ms": round((now - self._started) * 1000),
+            "warnings": list(self._warnings), "version": node.me.version, "uptime_ms": round((now - self._started) * 1000),
         }  # fmt: skip
 
     def _epoch(self) -> int:

@@ -66,6 +66,7 @@ class _Replica:
     peers: Peers
     reader: Connection
     watchdog: Watchdog
+    warnings: list[str]
 
 
 async def _run(settings: Settings, *, single: bool) -> int:
@@ -79,8 +80,10 @@ async def _run(settings: Settings, *, single: bool) -> int:
     await replica.server.start(settings.http_host, list(ports))
     replica.watchdog.start()
     try:
-        if not await _database_is_ours(settings, stop):
+        if not await _database_is_ours(settings, stop, replica.warnings):
             return 0
+        for sentence in replica.warnings:
+            logger.warning("{}", sentence)
         await replica.node.start(unless=replica.peers.namesake)
         replica.watch.start()
         replica.peers.start()
@@ -116,12 +119,15 @@ async def _until_stopped(node: Node, stop: asyncio.Event) -> int:
     return 0
 
 
-async def _database_is_ours(settings: Settings, stop: asyncio.Event) -> bool:
-    """Wait until PostgreSQL answers, then see that it is ours. False when told to stop. Raises NotFit with sentences."""
+async def _database_is_ours(settings: Settings, stop: asyncio.Event, warnings: list[str]) -> bool:
+    """Wait until PostgreSQL answers, then see that it is ours. False when told to stop. Raises NotFit with sentences.
+
+    What is only a risk is added to `warnings`.
+    """
     said = False
     while not stop.is_set():
         try:
-            await check_database(settings)
+            warnings += await check_database(settings)
         except Unknown as error:
             if not said:
                 logger.warning("waiting for PostgreSQL: {}", error)
@@ -207,11 +213,13 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
     Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
+    warnings: list[str] = []
     Health(
-        node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit
+        node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit,
+        warnings=warnings,
     ).register(server, metrics=settings.enable_metrics)  # fmt: skip
     _gauges(metrics, node)
-    return _Replica(node, watch, server, peers, reader, _watchdog(settings, node, lease, single=single))
+    return _Replica(node, watch, server, peers, reader, _watchdog(settings, node, lease, single=single), warnings)
 
 
 def _watchdog(settings: Settings, node: Node, lease: LeasePort, *, single: bool) -> Watchdog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.schema import known_versions, newest_version
-from engine.store import Connection, Row
+from engine.store import Connection, Row, hosts_of
 from ha.config import Settings
 
 
@@ -13,8 +13,11 @@ class NotFit(Exception):
     """The replica must not start; one sentence per line."""
 
 
-async def check_database(settings: Settings) -> None:
-    """Compare the database with this version and these settings. Raises NotFit, or StoreError when it does not answer."""
+async def check_database(settings: Settings) -> list[str]:
+    """Compare the database with this version and these settings: sentences about what is allowed and yet a risk.
+
+    Raises NotFit, or StoreError when it does not answer.
+    """
     assert settings.database_dsn is not None
     connection = Connection(settings.database_dsn, f"adapter-check:{settings.replica_name}")
     await connection.open()
@@ -33,6 +36,18 @@ async def check_database(settings: Settings) -> None:
     sentences += role_sentences(me) + identity_sentences(identity[0] if identity else None, settings)
     if sentences:
         raise NotFit("\n".join(sentences))
+    return failover_sentences(settings.database_dsn, me)
+
+
+def failover_sentences(dsn: str, me: Row) -> list[str]:
+    """R18: several hosts mean a failover of the database, and one that is not synchronous forgets its last commits."""
+    hosts = hosts_of(dsn)
+    if len(hosts) < 2 or me["synchronous_standby_names"]:
+        return []
+    return [
+        f"A database failover can lose orders: DATABASE_URL names {len(hosts)} hosts and the server waits for no other one. Set "
+        "synchronous_standby_names in PostgreSQL. What a failover lost is noticed, and holds everything until an operator looks."
+    ]
 
 
 def schema_sentences(present: str, newest: str, known: set[str]) -> list[str]:

@@ -128,6 +128,19 @@ async def test_a_replica_of_another_cluster_does_not_start(urls: Urls, sim: Sim,
     assert "CLUSTER_NAME is 'desk2', this database was set up with" in said
 
 
+@pytest.mark.rule(18)
+async def test_a_database_failover_that_could_lose_orders_is_told_by_health(
+    urls: Urls, sim: Sim, etcd: Cluster, tmp_path: Path
+) -> None:
+    host = urlsplit(urls.adapter).netloc.rpartition("@")[2]
+    way = urls.adapter.replace(host, f"{host},{host}")
+    with replica(tmp_path / "a", paired(urls, sim.port, etcd, "a", DATABASE_URL=way)) as a:
+        await asyncio.to_thread(a.until_leads)
+        [warning] = ask(a.url, "GET", "/health").json["warnings"]
+        assert warning.startswith("A database failover can lose orders")
+        assert warning in a.said()
+
+
 async def test_without_postgresql_a_replica_waits_and_says_so(
     urls: Urls, sim: Sim, etcd: Cluster, tmp_path: Path
 ) -> None:

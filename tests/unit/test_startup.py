@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha.startup import account_sentence
+from ha.startup import account_sentence, failover_sentences
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ def test_an_account_of_the_other_mode_is_named_with_what_to_change(
     sentence = account_sentence(mode, accounts)
     assert sentence is not None
     assert f"TRADING_MODE={mode}, but the gateway's account {named} is a {other} one" in sentence
+
+
+@pytest.mark.rule(18)
+def test_several_hosts_without_a_synchronous_one_are_told_as_a_risk() -> None:
+    two = "postgresql://u@h1:5432,h2:5432/d?target_session_attrs=read-write"
+    [sentence] = failover_sentences(two, {"synchronous_standby_names": ""})
+    assert sentence.startswith("A database failover can lose orders: DATABASE_URL names 2 hosts")
+    assert "synchronous_standby_names" in sentence
+
+
+@pytest.mark.rule(18)
+def test_one_host_or_a_synchronous_copy_is_no_risk_to_tell() -> None:
+    assert failover_sentences("postgresql://u@h1/d", {"synchronous_standby_names": ""}) == []
+    assert failover_sentences("postgresql://u@h1,h2/d", {"synchronous_standby_names": "ANY 1 (h2)"}) == []
