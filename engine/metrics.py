@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -10,8 +11,12 @@ from prometheus_client.process_collector import ProcessCollector
 
 from engine.book import Book
 from engine.events import Event, Kind
+from engine.order import Order, State
+
+_ENDS = frozenset({Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED, Kind.ORDER_EXPIRED})
 
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_PHASE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
 
@@ -33,6 +38,11 @@ class Metrics:
         self._acknowledged = Histogram(
             "adapter_order_acknowledged_seconds", "From durable to the broker's first evidence.",
             registry=self.registry, buckets=_LATENCY,
+        )  # fmt: skip
+        self._takeovers = Counter("adapter_takeovers", "Terms that led here.", ["kind"], registry=self.registry)
+        self._phases = Histogram(
+            "adapter_takeover_phase_seconds", "What each phase of a takeover cost; `total` is all of them.", ["phase"],
+            registry=self.registry, buckets=_PHASE,
         )  # fmt: skip
         for name, text, read in (
             ("adapter_ledger_seq", "The last event of the log that this replica has folded.", lambda: book.seq),
@@ -56,6 +66,13 @@ class Metrics:
         """One answered request; `path` is the route's pattern, so that label values are bounded."""
         self._http.labels(method, path, str(status)).observe(seconds)
 
+    def took_over(self, kind: str, milliseconds: Mapping[str, float | int | None]) -> None:
+        """A term began to lead; `milliseconds`: its phases by their names in the history, `detect_ms` and so on."""
+        self._takeovers.labels(kind).inc()
+        for name, value in milliseconds.items():
+            if name.endswith("_ms") and value is not None:
+                self._phases.labels(name.removesuffix("_ms")).observe(value / 1000)
+
     def _applied(self, event: Event) -> None:
         if event.kind == Kind.ORDER_ACCEPTED:
             self._orders.labels(event.payload["side"]).inc()
@@ -64,9 +81,17 @@ class Metrics:
         elif event.kind == Kind.ORDER_WORKING and event.order_id is not None:
             order = self._book.orders[event.order_id]
             self._acknowledged.observe(max(0.0, (event.at - order.created_at).total_seconds()))
-        if event.order_id is not None and (ended := self._book.orders.get(event.order_id)) is not None and ended.final:
+        if (ended := self._book.orders.get(event.order_id or "")) is not None and _ends(event, ended):
             self._ended.labels(ended.state.value).inc()
 
     def text(self) -> bytes:
         """The exposition."""
         return generate_latest(self.registry)
+
+
+def _ends(event: Event, order: Order) -> bool:
+    """Whether it was this event that ended the order: a commission or a correction after the end ends nothing."""
+    if event.kind != Kind.EXECUTION:
+        return event.kind in _ENDS
+    completes = order.filled - Decimal(event.payload["quantity"]) < order.quantity
+    return order.state is State.FILLED and completes and event.payload.get("revision", 1) == 1

@@ -256,7 +256,9 @@ def _standing(node: Node) -> Standing:
 
 
 def _gauges(metrics: Metrics, node: Node) -> None:
-    permit = node.permit
+    permit, node.on_led = node.permit, metrics.took_over
+    metrics.gauge("adapter_paused", "1 while automatic failover is paused.", lambda: float(node.paused))
+    metrics.gauge("adapter_halted", "1 while new orders are halted.", lambda: float("halted" in node.control))
     metrics.gauge("adapter_epoch", "The epoch that this replica knows.", lambda: permit.epoch or node.tail.epoch)
     metrics.gauge("adapter_leader", "1 while this replica holds an epoch.", lambda: float(node.state in HAS_EPOCH))
     metrics.gauge("adapter_gate_open", "1 while orders may be sent.", lambda: float(permit.gate_open(boottime())))

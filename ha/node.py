@@ -63,6 +63,7 @@ class Node:
         self.tender = make_tender(self.takeover, self.session_lost)
         self._make_projector = make_projector
         self._heard_at: Callable[[], float] = lambda: float("-inf")
+        self.on_led: Callable[[str, dict[str, float | int | None]], None] = lambda _kind, _phases: None
         self._projector: Projector | None = None
         self._lag_limit, self._stop_without_etcd, self._clock = lag_limit, stop_without_etcd, clock
         self._phase_deadline, self._back_off = phase_deadline, BackOff()
@@ -366,7 +367,9 @@ class Node:
             self._back_off.led()
             term.phases.leading, term.noted = self._clock(), True
             self.led_since = term.phases.leading
-            await self.takeover.note_phases(term.phases.milliseconds() | {"digest": f"{self.book.digest:016x}"})
+            phases = term.phases.milliseconds()
+            self.on_led(term.phases.kind, phases)
+            await self.takeover.note_phases(phases | {"digest": f"{self.book.digest:016x}"})
 
     async def _hold(self) -> On:
         """Open one break that says why, and wait until an operator resolves it (R14, R16, R18)."""

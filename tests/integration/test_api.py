@@ -473,6 +473,10 @@ def test_metrics_are_prometheus_text(pair: RunningPair) -> None:
         values = dict(line.rsplit(" ", 1) for line in answer.content.decode().splitlines() if not line.startswith("#"))
         assert values["adapter_leader"] == leads
         assert float(values["adapter_ledger_seq"]) > 0
+        assert (values["adapter_paused"], values["adapter_halted"]) == ("0.0", "0.0")
+        led = {name: value for name, value in values.items() if name.startswith("adapter_takeovers_total")}
+        assert sum(map(float, led.values())) == float(leads)
+        assert values.get('adapter_takeover_phase_seconds_count{phase="total"}') == (leads if leads == "1.0" else None)
         ours = {name for name in values if not name.startswith(("process_", "python_"))}
         assert all(name.startswith("adapter_") for name in ours)
 
