@@ -79,6 +79,9 @@ class Desk:
         self.cancels = Cancels(book, permit, broker, clock)
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.first_write_at: float | None = None
+        self.second_look: frozenset[tuple[str, str]] = (
+            frozenset()
+        )  # (account, symbol) about which a doubt is being decided
         book.observers.append(self._applied)
 
     # ---- a term
@@ -93,6 +96,7 @@ class Desk:
         self._licensing.clear()
         self._unwritten.clear()
         self._sent_at.clear()
+        self.second_look = frozenset()
         self.cancels.begin()
 
     def end(self) -> None:
@@ -175,7 +179,7 @@ class Desk:
 
     def _accept(self, oid: str, request: OrderRequest, account: str, asker: Asker) -> Draft:
         payload = intent.accepted(request, account)
-        if self._may_license(request.symbol):
+        if self._may_license(account, request.symbol):
             payload |= self._licence(oid)
         return Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
 
@@ -201,10 +205,16 @@ class Desk:
 
     # ---- licences and writes
 
-    def _may_license(self, symbol: str) -> bool:
+    def _may_license(self, account: str, symbol: str) -> bool:
         """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message."""
         now = self._clock()
-        return self.permit.gate_open(now) and not self._queued() and self._room(now) and self._take_pace(symbol, now)
+        return (
+            self.permit.gate_open(now)
+            and (account, symbol) not in self.second_look
+            and not self._queued()
+            and self._room(now)
+            and self._take_pace(symbol, now)
+        )
 
     def _room(self, now: float) -> bool:
         """Whether the door and the broker's answers leave room for one more order."""
@@ -344,7 +354,9 @@ class Desk:
                 self._follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)
             elif (why := intent.too_old(order, at, self.settings.max_intent_age)) is not None:
                 self._follow_up(committer, Kind.ORDER_EXPIRED, {"reason": why}, order)
-            elif opened and self.book.holding(*order.contract_key) is None:
+            elif (
+                opened and order.contract_key not in self.second_look and self.book.holding(*order.contract_key) is None
+            ):
                 opened = self._room(now)
                 if opened and self._take_pace(order.symbol, now):
                     self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from loguru import logger
 
@@ -19,7 +20,7 @@ from ha.calendar import GatewayCalendar
 from ha.phase import TermOver
 from ha.role import On
 from ha.takeover import Takeover
-from reconcile.run import Reconciler, Result
+from reconcile.run import Early, Reconciler, Result
 
 TICK = 0.02
 IDLE_TICK = 0.1
@@ -72,6 +73,7 @@ class Tender:
         self._reconciled_at = self._remembered_at = self._calendar_read_at = 0.0
         self._whole_due_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        self._second_look: asyncio.Task[Result] | None = None
         desk.book.observers.append(self._applied)
         self.last: Result | None = None
 
@@ -87,9 +89,10 @@ class Tender:
 
     def end(self) -> None:
         """The term is over."""
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
+        for task in (*self._tasks, self._second_look):
+            if task is not None:
+                task.cancel()
+        self._tasks, self._second_look = [], None
 
     def _applied(self, event: Event) -> None:
         if event.kind in (Kind.ORDER_ACCEPTED, Kind.CANCEL_REQUESTED, Kind.ORDER_UNLICENSED):
@@ -130,19 +133,48 @@ class Tender:
     async def reconcile_session(self) -> On | None:
         """The one after each admission, with the gate shut. Raises TermOver when the term cannot go on.
 
-        Of what is new only, when the ledger is known to end where it ended (R18); the whole day follows in the background.
+        Of what is new only, when the ledger is known to end where it ended (R18); the whole day follows in the background. Doubts
+        about single contracts do not keep the gate shut for the others: their second look goes on behind it.
         """
+        opening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def early(contracts: frozenset[tuple[str, str]], highest_epoch: int) -> None:
+            if not opening.done():
+                self._desk.second_look = contracts
+                opening.set_result(highest_epoch)
+
+        waits = self._takeover.must_hold is not None  # everything is held: there is nothing to open early
+        work = asyncio.create_task(self._until_known(None if waits else early), name="reconcile")
+        self._second_look = work
+        waited: set[asyncio.Future[Any]] = {work, opening}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if work.done():
+            return self._agreed(work.result())
+        work.add_done_callback(self._decided)
+        return self._open(opening.result())
+
+    async def _until_known(self, early: Early | None) -> Result:
         recent = self._takeover.place_known
-        result = await self._reconcile(recent)
+        result = await self._reconcile(recent, early)
         for _ in range(_ATTEMPTS - 1):
             if result.verdict == "unknown":  # the state moved on under each repair
-                result = await self._reconcile(recent)
+                result = await self._reconcile(recent, early)
+        return result
+
+    def _agreed(self, result: Result) -> On | None:
         if result.verdict == "session_lost":
             self._session_lost("the session ended while reconciling")
             return None
         if not result.gate_may_open:
             raise TermOver(f"reconciliation could not be written: {result.why}")
-        self._takeover.claim_above(result.highest_epoch)
+        return self._open(result.highest_epoch)
+
+    def _open(self, highest_epoch: int) -> On:
+        self._takeover.claim_above(highest_epoch)
         if self._takeover.must_hold is not None:
             return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
@@ -150,18 +182,38 @@ class Tender:
         self._desk.work_queue()
         return On.AGREED
 
-    async def _reconcile(self, recent: bool = False) -> Result:
+    def _decided(self, work: asyncio.Task[Result]) -> None:
+        """The second look behind the open gate has ended; where it said nothing, the contracts wait for the next one."""
+        if work.cancelled():
+            return
+        if (error := work.exception()) is not None:
+            if not isinstance(error, TermOver):
+                logger.opt(exception=error).error("a defect in the second look")
+            self.doubt(f"the second look did not end: {error}")
+        elif work.result().verdict == "session_lost":
+            self._session_lost("the session ended while reconciling")
+        elif not work.result().gate_may_open:
+            self.doubt(f"the second look decided nothing: {work.result().why}")
+        phases = self._takeover.phases
+        self._noting = asyncio.create_task(
+            self._takeover.note_phases({"repaired": phases.repaired, "held": phases.held}), name="note the second look"
+        )
+
+    async def _reconcile(self, recent: bool = False, early: Early | None = None) -> Result:
         committer, session = self._takeover.committer, self._permit.session
         if committer is None or session is None:
             raise TermOver("there is no session to reconcile with")
         self._doubts.clear()
         deadline, started = self._rules.reconcile_deadline, self._clock()
-        result = await self._reconciler.reconcile(committer, session, deadline=deadline, recent=recent)
+        result = await self._reconciler.reconcile(committer, session, deadline=deadline, recent=recent, early=early)
         self.last, self._reconciled_at = result, self._clock()
         if not recent:
             self._whole_due_at = self._clock() + max(WHOLE_EVERY, (self._clock() - started) / WHOLE_SHARE)
         self._takeover.phases.repaired += result.repaired
         self._takeover.phases.held += result.held
+        if result.gate_may_open:
+            self._desk.second_look = frozenset()
+            self._desk.work_queue()
         if result.gate_may_open and result.missing:  # the gate did not wait for it (R24), the ledger must not wait long
             self.doubt(f"not everything came from the broker: {', '.join(result.missing)}")
         return result

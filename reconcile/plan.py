@@ -12,7 +12,7 @@ from datetime import datetime
 from engine.book import Book
 from engine.events import Draft, Kind
 from engine.risk import NO_LIMITS, Limits
-from reconcile.differences import Difference, OrderDiffers
+from reconcile.differences import Difference, ExecutionGone, FillsMissing, OrderDiffers, TwinSeen
 from reconcile.drafts import View
 from reconcile.positions import PositionDiffers
 from reconcile.snapshot import Identity, Snapshot
@@ -52,6 +52,12 @@ class Plan:
     def undecided(self) -> frozenset[str]:
         """Keys of the differences that wait for another collection."""
         return frozenset(ruling.difference.key for ruling in self.rulings if ruling.waits)
+
+    @property
+    def doubtful_contracts(self) -> frozenset[tuple[str, str]] | None:
+        """Account and symbol of each difference that waits; None when one of them is about no single contract."""
+        found = [_contract_of(ruling.difference) for ruling in self.rulings if ruling.waits]
+        return None if None in found else frozenset(contract for contract in found if contract is not None)
 
     @property
     def repaired(self) -> int:
@@ -117,3 +123,15 @@ def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:
     """Whether nothing at the broker can be this ledger's doing, also not that of a ledger that was lost (R18)."""
     licensed = any(order.broker_order_id is not None and not order.external for order in book.orders.values())
     return not licensed and not snapshot.highest_epoch(me)
+
+
+def _contract_of(difference: Difference) -> tuple[str, str] | None:
+    match difference:
+        case OrderDiffers(order=order) | FillsMissing(order=order) | TwinSeen(order=order):
+            return order.contract_key
+        case ExecutionGone(known=known):
+            return known.account, known.symbol
+        case PositionDiffers(account=account, symbol=symbol):
+            return account, symbol
+        case _:
+            return None

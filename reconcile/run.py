@@ -2,6 +2,7 @@
 
 collect -> what came in meanwhile is committed -> diff -> table -> one fenced group -> collect again
 nothing to repair and nothing doubtful: one collection is enough
+only doubts about single contracts left: the gate may open for the others while a second look decides
 still doubtful after the last round: parked (IN_DOUBT, a break), and the gate may open for the rest (R24)
 """
 
@@ -26,6 +27,9 @@ from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
 from reconcile.plan import Plan, make_plan
 from reconcile.snapshot import Identity, Snapshot
+
+Early = Callable[[frozenset[tuple[str, str]], int], None]
+"""Takes the doubtful contracts (account, symbol) and the highest epoch in a reference that the broker showed."""
 
 Ending = Literal["agreed", "parked", "session_lost", "fenced", "unknown"]
 
@@ -69,13 +73,18 @@ class _Run:
     missing: tuple[str, ...] = ()
     highest_epoch: int = 0
     recent: bool = False  # whether recent snapshots still do
-    doubted: frozenset[str] = frozenset()
-    doubted_at: float | None = None
+    doubts: dict[str, float] = field(default_factory=dict)  # keys of what waits -> when it was first seen
+    verified: bool = False  # whether the latest snapshot showed nothing to repair
 
     def note(self, snapshot: Snapshot, plan: Plan, me: Identity) -> None:
         self.missing = snapshot.missing
         self.highest_epoch = max(self.highest_epoch, snapshot.highest_epoch(me))
         self.differences += [str(ruling) for ruling in plan.rulings if ruling.drafts or ruling.waits]
+
+    def doubt(self, plan: Plan, now: float) -> None:
+        self.doubts = {key: self.doubts.get(key, now) for key in plan.undecided}
+        self.verified = not plan.drafts
+        self.recent = self.recent and not plan.undecided and not plan.held
 
 
 class Reconciler:
@@ -114,16 +123,19 @@ class Reconciler:
         rounds: int = 3,
         hold_back: float = 0.2,
         recent: bool = False,
+        early: Early | None = None,
     ) -> Result:
         """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
 
         A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
         `recent`: begin with a recent snapshot, whose cost does not grow with the day. A doubt is looked at in whole ones only.
+        `early` is called once when a complete snapshot left nothing but doubts about single contracts: the gate may open for all
+        others while this reconciliation goes on.
         """
         async with self._one_at_a_time:
             now = self._clock()
             run = _Run(now, now + deadline, recent=recent)
-            verdict, why = await self._rounds(run, committer, session, rounds, hold_back)
+            verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
                         run.highest_epoch)  # fmt: skip
@@ -140,11 +152,14 @@ class Reconciler:
     # ---- rounds
 
     async def _rounds(
-        self, run: _Run, committer: Commits, session: int, rounds: int, hold_back: float
+        self, run: _Run, committer: Commits, session: int, rounds: int, hold_back: float, early: Early | None
     ) -> tuple[Ending, str]:
         refused = ""
         while run.rounds < rounds:
-            await self._hold_back(run, hold_back)
+            if (
+                early is None or run.verified
+            ):  # else what was repaired is verified first: the gate waits for it, not for doubts
+                await self._hold_back(run, hold_back)
             run.rounds += 1
             left = run.ends - self._clock()
             snapshot = await self._collect(session, left if run.rounds == rounds else left / 2, run.recent)
@@ -153,8 +168,10 @@ class Reconciler:
                 return "session_lost", "the gateway answered nothing"
             if (end := self._void(session, await barrier(committer))) is not None:
                 return end
-            last = run.rounds == rounds or self._clock() + hold_back >= run.ends
-            plan = self._plan(snapshot, run.doubted, last=last)
+            now = self._clock()
+            last = run.rounds == rounds or now + hold_back >= run.ends
+            seen_before = frozenset(key for key, since in run.doubts.items() if now - since >= hold_back)
+            plan = self._plan(snapshot, seen_before, last=last)
             run.note(snapshot, plan, self._me)
             failpoint.hit("takeover.collected")
             if not plan.drafts and not plan.undecided and not snapshot.missing:
@@ -165,13 +182,15 @@ class Reconciler:
             refused = applied.why
             if last and not refused:
                 break
-            run.doubted, run.doubted_at = plan.undecided, self._clock() if plan.undecided else None
-            run.recent = run.recent and not plan.undecided and not plan.held
+            run.doubt(plan, now)
+            if early is not None and run.verified and snapshot.complete and plan.doubtful_contracts is not None:
+                early(plan.doubtful_contracts, run.highest_epoch)
+                early = None
         return ("unknown", refused) if refused else ("parked", "")
 
     async def _hold_back(self, run: _Run, seconds: float) -> None:
-        if run.doubted_at is not None:
-            await asyncio.sleep(max(0.0, run.doubted_at + seconds - self._clock()))
+        if run.doubts:
+            await asyncio.sleep(max(0.0, max(run.doubts.values()) + seconds - self._clock()))
 
     async def _collect(self, session: int, seconds: float, recent: bool) -> Snapshot:
         return await collect(

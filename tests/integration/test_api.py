@@ -542,6 +542,32 @@ def test_lost_order_is_in_doubt_its_break_is_open_and_its_contract_held(pair: Ru
     assert not [e for e in pair.journal(made["id"]) if e["kind"] in ("order", "modify")], "never sent again by itself"
 
 
+@pytest.mark.rule(24)
+def test_while_a_doubt_is_looked_at_again_the_orders_of_other_contracts_are_sent(pair: RunningPair) -> None:
+    leader = pair.leader
+    pair.control("POST", "/faults/lose_orders", {"next": 1})
+    lost = call(leader, "POST", ORDERS, body(symbol="NVDA")).json["id"]
+    pair.control("POST", "/faults/close_sessions", {})
+    others: list[str] = []
+
+    def decided() -> bool:
+        answer = call(leader, "POST", ORDERS, body(symbol="GOOG"))
+        others.append(answer.json["id"])
+        return one(leader, lost)["state"] == "IN_DOUBT"
+
+    until(decided, "the lost order is in doubt")
+    with psycopg.connect(pair.pair.info()["database_url"]) as db:
+        rows = db.execute(
+            "SELECT seq, event_type, order_id, payload->>'session' FROM ledger.event ORDER BY seq"
+        ).fetchall()
+    [doubt] = [seq for seq, kind, oid, _ in rows if (kind, oid) == ("order_in_doubt", lost)]
+    [session] = [place for seq, kind, _, place in rows if kind == "session_opened" and seq < doubt][-1:]
+    licensed = [seq for seq, _, oid, place in rows if oid in others and place == session]
+    assert min(licensed) < doubt, "sent on the new session before the doubt was decided"
+    for oid in others:
+        in_state(leader, oid, "WORKING")
+
+
 @pytest.mark.rule(6)
 def test_link_down_shuts_the_gate_and_opens_it_after_a_reconciliation(pair: RunningPair) -> None:
     leader = pair.leader

@@ -326,3 +326,54 @@ async def test_doubt_of_a_recent_reconciliation_is_looked_at_in_the_whole_day(sc
     result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.0, recent=True)
     assert (result.verdict, result.held) == ("agreed", 0)
     assert scene.ledger.book.positions[(ACCOUNT, holds(1).con_id)].quantity == 15
+
+
+# ---- the gate need not wait for what is doubtful (R24)
+
+
+class Opened:
+    """What was said early, and how often the broker had been asked by then."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.said = scene, list[tuple[frozenset[tuple[str, str]], int, int]]()
+
+    def __call__(self, contracts: frozenset[tuple[str, str]], highest_epoch: int) -> None:
+        self.said.append((contracts, highest_epoch, self.scene.broker.asked.count("open_orders")))
+
+
+@pytest.mark.rule(24)
+async def test_doubt_about_one_contract_opens_the_gate_for_the_others_and_is_decided_afterwards(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    opened = Opened(scene)
+    result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.05, early=opened)
+    assert opened.said == [(frozenset({(ACCOUNT, "AAPL")}), 0, 1)]  # after the first collection, once
+    assert (result.verdict, result.rounds, result.held) == ("parked", 3, 1)
+    assert result.elapsed_ms >= 50
+    assert scene.ledger.order(oid).state is State.IN_DOUBT
+
+
+@pytest.mark.rule(24)
+async def test_repair_is_verified_before_the_gate_opens_early_and_not_held_back_for_the_doubt(scene: Scene) -> None:
+    filled, doubtful = scene.ledger.working(), scene.ledger.accept("k2", session=1, symbol="MSFT")
+    scene.broker.show(done(filled), traded(filled), holds(10))
+    opened = Opened(scene)
+    result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.05, early=opened)
+    assert opened.said == [(frozenset({(ACCOUNT, "MSFT")}), 5, 2)]
+    assert (result.repaired, result.held) == (1, 1)
+    assert scene.ledger.order(doubtful).state is State.IN_DOUBT
+
+
+@pytest.mark.guarantee(6)
+async def test_nothing_opens_early_while_a_part_is_missing(scene: Scene) -> None:
+    scene.ledger.accept(session=1)
+    scene.broker.failing.add("positions")
+    opened = Opened(scene)
+    result = await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, hold_back=0.0, early=opened)
+    assert opened.said == []
+    assert result.verdict == "parked"
+
+
+async def test_nothing_opens_early_without_a_doubt(scene: Scene) -> None:
+    opened = Opened(scene)
+    assert (await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, early=opened)).verdict == "agreed"
+    assert opened.said == []
