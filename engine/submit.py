@@ -233,7 +233,11 @@ class Desk:
         return pace.wait(now) <= 0.0 and self._pace.take(now) and pace.take(now)
 
     def _queued(self) -> bool:
-        return bool(self._licensing or self.book.queued)
+        """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
+        return bool(self._licensing) or any(not self._frozen(self.book.orders[oid]) for oid in self.book.queued)
+
+    def _frozen(self, order: Order) -> bool:
+        return order.contract_key in self.second_look or self.book.holding(*order.contract_key) is not None
 
     def _licence(self, oid: str) -> dict[str, int]:
         broker_id = max(self._next_broker_id, self.book.order_id_floor)

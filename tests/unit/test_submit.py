@@ -335,6 +335,18 @@ async def test_licence_that_was_refused_is_asked_for_again() -> None:
 # ---- the pace
 
 
+async def test_what_a_doubt_keeps_back_holds_up_no_other_contract(scene: Scene) -> None:
+    scene.desk.second_look = frozenset({(ACCOUNT, "AAPL")})
+    kept = await scene.place("kept")
+    other = await scene.place("other", symbol="MSFT")
+    assert (kept.state, other.state) == (State.QUEUED, State.SENDING)  # one commit is its licence
+    scene.tick()
+    assert scene.order(kept.id).state is State.QUEUED
+    scene.desk.second_look = frozenset()
+    scene.tick()
+    assert scene.order(kept.id).state is State.SENDING
+
+
 async def test_orders_keep_to_their_rate_and_the_rest_queues() -> None:
     scene = Scene(order_rate=3.0)
     states = [(await scene.place(f"k{n}")).state for n in range(5)]
