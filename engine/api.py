@@ -12,14 +12,15 @@ from engine import views
 from engine.auth import Access
 from engine.book import Book
 from engine.clock import Clock, boottime
+from engine.desk_settings import Asker
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.events import Event
 from engine.http import Request, Response, Server
 from engine.inbound import Inbound
 from engine.order import Order, State
 from engine.reference import order_id
-from engine.request import OrderRequest, conflict, parse_order, same_order
-from engine.submit import Asker, Desk
+from engine.request import OrderRequest, conflict, parse_change, parse_order, same_order
+from engine.submit import Desk
 
 MAX_PAGE = 1000
 PREFIX = "/api/v1"
@@ -59,7 +60,7 @@ class Api:
         server.route("GET", f"{PREFIX}/orders", self.orders)
         server.route("GET", f"{PREFIX}/orders/{{id}}", self.one_order)
         server.route("DELETE", f"{PREFIX}/orders/{{id}}", self.cancel)
-        server.route("PATCH", f"{PREFIX}/orders/{{id}}", self._not_yet)
+        server.route("PATCH", f"{PREFIX}/orders/{{id}}", self.modify)
         server.route("GET", f"{PREFIX}/executions", self.executions)
         server.route("GET", f"{PREFIX}/positions", self.positions)
         server.route("GET", f"{PREFIX}/breaks", self.breaks)
@@ -107,6 +108,14 @@ class Api:
         if not self._standing().leads:
             return self._elsewhere(request, None)
         return self._answer(202, views.order(await self._desk.cancel(request.params["id"], asker)))
+
+    async def modify(self, request: Request) -> Response:
+        """`PATCH /orders/{id}`: 202 when the change is licensed; it is there when the order's figures are the new ones."""
+        asker = self._access.asker(request, "trader")
+        wanted = parse_change(request.json())
+        if not self._standing().leads:
+            return self._elsewhere(request, None)
+        return self._answer(202, views.order(await self._desk.modify(request.params["id"], wanted, asker)))
 
     async def orders(self, request: Request) -> Response:
         """`GET /orders`, oldest change first."""

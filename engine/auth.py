@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import jwt
 
+from engine.desk_settings import Asker
 from engine.errors import Problem
 from engine.http import Request
-from engine.submit import Asker
 
 ROLES = ("viewer", "trader", "operator")
 """Each may do what those before it may."""

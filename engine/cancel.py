@@ -45,6 +45,10 @@ class Cancels:
         """The present session showed the order live under this pair."""
         self._live[oid] = broker_order_id, perm_id
 
+    def pair(self, oid: str) -> tuple[int, int] | None:
+        """The (orderId, permId) under which the present session showed the order live, None when it did not."""
+        return self._live.get(oid)
+
     def ended(self, oid: str) -> None:
         """The order has ended."""
         self._live.pop(oid, None)

@@ -17,7 +17,7 @@ from typing import Any
 from engine.order import Order
 from engine.position import Break, Execution, Position
 
-DIGEST_VERSION = 2
+DIGEST_VERSION = 3
 """Raised whenever the same state gives another number; digests of two versions are not compared (R22)."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -40,7 +40,8 @@ def _order(o: Order) -> tuple[Any, ...]:
     return (
         o.constant, str(o.quantity), _digits(o.limit_price), _digits(o.stop_price), o.con_id, o.updated_at.timestamp(),
         o.state.value, o.reason, str(o.filled), str(o.notional), o.perm_id, o.broker_order_id, o.licence_epoch, o.session,
-        o.cancel_requested, o.cancel_session, o.revision, _seconds(o.sent_at), _seconds(o.acknowledged_at),
+        o.cancel_requested, o.cancel_session, o.revision, _json(o.asked), o.asked_session,
+        _seconds(o.sent_at), _seconds(o.acknowledged_at),
     )  # fmt: skip
 
 

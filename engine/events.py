@@ -37,6 +37,8 @@ class Kind(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     CANCEL_LICENSED = "cancel_licensed"
     TWIN_CANCEL_LICENSED = "twin_cancel_licensed"
+    MODIFY_LICENSED = "modify_licensed"
+    MODIFY_REFUSED = "modify_refused"
     EXECUTION = "execution"
     COMMISSION = "commission"
     BREAK_OPENED = "break_opened"

@@ -97,10 +97,31 @@ def _changed(book: Book, event: Event, p: Payload) -> None:
     figures = {name: Decimal(p[name]) for name in ("quantity", "limit_price", "stop_price") if p.get(name) is not None}
 
     def write(order: Order) -> None:
+        as_asked = bool(figures) and all(decimal(order.asked.get(name)) == figure for name, figure in figures.items())
         for name, figure in figures.items():
             setattr(order, name, figure)
-        order.revision += 1
+        order.asked = {name: text for name, text in order.asked.items() if Decimal(text) != getattr(order, name)}
+        if not as_asked:  # somebody else's change; one of ours was given its revision when it was licensed
+            order.revision += 1
         settle(order)
+
+    book.change(event, write)
+
+
+def _modify_licensed(book: Book, event: Event, p: Payload) -> None:
+    """A change is on its way to the broker: the order's figures stay what they are until the broker shows the new ones."""
+    changes, session = dict(p["changes"]), p["session"]
+
+    def write(order: Order) -> None:
+        order.asked, order.asked_session = dict(sorted((order.asked | changes).items())), session
+        order.revision += 1
+
+    book.change(event, write)
+
+
+def _modify_refused(book: Book, event: Event, p: Payload) -> None:
+    def write(order: Order) -> None:
+        order.asked, order.asked_session, order.reason = {}, None, p.get("reason")
 
     book.change(event, write)
 
@@ -240,6 +261,8 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.CANCEL_REQUESTED: _cancel_requested,
     Kind.CANCEL_LICENSED: _cancel_requested,
     Kind.TWIN_CANCEL_LICENSED: _twin_cancel_licensed,
+    Kind.MODIFY_LICENSED: _modify_licensed,
+    Kind.MODIFY_REFUSED: _modify_refused,
     Kind.EXECUTION: _execution,
     Kind.COMMISSION: _commission,
     Kind.BREAK_OPENED: _break_opened,

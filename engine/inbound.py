@@ -10,11 +10,12 @@ what the ledger will say once everything on its way to the log is there. An orde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from loguru import logger
 
-from engine import codes, failpoint
+from engine import codes, failpoint, intent
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, ExecutionFact, Fact, OpenOrder, OrderStatus, PositionFact
 from engine.clock import iso, utcnow
@@ -129,8 +130,16 @@ class Inbound:
         elif not self._is_twin(order, fact.perm_id):
             own_id = fact.broker_order_id if fact.client_id == self.client_id else 0
             self._seen(order, fact.status, fact.perm_id, own_id, fact.contract.con_id)
-            if (figures := changed(order, fact)) and order.state in (State.WORKING, State.FILLED):
+            figures = changed(order, fact)
+            if figures and order.state is State.WORKING and _as_asked(order, figures):
+                self._change(order, figures)
+            elif figures and order.state in (State.WORKING, State.FILLED):
                 self._doubt(("changed", order.id, *figures.items()), f"order {order.id} was changed at the broker")
+
+    def _change(self, order: Order, figures: dict[str, str]) -> None:
+        """The change that was asked for is there."""
+        draft = intent.follow_up(Kind.ORDER_CHANGED, figures, order, utcnow())
+        self._submit((order.id, Kind.ORDER_CHANGED, *figures.items()), draft)
 
     def _status(self, fact: OrderStatus) -> None:
         own_id = fact.broker_order_id if fact.client_id == self.client_id else 0
@@ -228,11 +237,14 @@ class Inbound:
         """An error about a *new* order may end it; one about a cancel or a modify never does, it is a reason to ask."""
         oid = self._book.by_broker_id.get(fact.request_id) if fact.request_id > 0 else None
         order = self._book.orders[oid] if oid is not None else None
-        meaning = codes.for_new_order(fact.code)
-        if order is None or meaning is codes.Meaning.SAYS_NOTHING or order.broker_order_id != fact.request_id:
+        if order is None or order.broker_order_id != fact.request_id:
             return
-        state, reason = self._state(order), f"{fact.code}: {fact.message}"
-        if order.session != self._desk.permit.session:
+        meaning, state, reason = codes.for_new_order(fact.code), self._state(order), f"{fact.code}: {fact.message}"
+        session = self._desk.permit.session
+        if order.asked_session == session and state is State.WORKING and fact.code in codes.MODIFY_REFUSED:
+            refused = intent.follow_up(Kind.MODIFY_REFUSED, {"reason": reason}, order, utcnow())
+            self._submit((order.id, Kind.MODIFY_REFUSED, order.revision), refused)
+        if meaning is codes.Meaning.SAYS_NOTHING or order.session != session:
             return
         unheard = state is State.WORKING and order.id in self._only_inactive and not order.filled
         if meaning is codes.Meaning.REJECTED and (state is State.SENDING or unheard):
@@ -310,6 +322,11 @@ def changed(order: Order, fact: OpenOrder) -> dict[str, str]:
     if order.stop_price is not None and fact.stop_price is not None:
         figures["stop_price"] = order.stop_price, fact.stop_price
     return {name: str(theirs) for name, (ours, theirs) in figures.items() if ours != theirs}
+
+
+def _as_asked(order: Order, figures: dict[str, str]) -> bool:
+    """Whether the broker's figures are those of the change that was asked for."""
+    return all(name in order.asked and Decimal(order.asked[name]) == Decimal(text) for name, text in figures.items())
 
 
 def _news(order: Order, perm_id: int, own_id: int, con_id: int) -> bool:

@@ -53,7 +53,9 @@ TRANSITIONS: dict[State, dict[Kind, State]] = {
     },
     State.WORKING: {
         Kind.ORDER_IN_DOUBT: State.IN_DOUBT,
-        Kind.ORDER_CHANGED: State.WORKING,  # a person changed it at the broker (R28)
+        Kind.ORDER_CHANGED: State.WORKING,  # a person changed it at the broker (R28), or the change that was asked for is there
+        Kind.MODIFY_LICENSED: State.WORKING,
+        Kind.MODIFY_REFUSED: State.WORKING,  # an error on a change never ends an order
         **_EVIDENCE,
     },
     State.IN_DOUBT: {**_EVIDENCE},  # it surfaced, or an operator called it dead
@@ -77,7 +79,7 @@ TRANSITIONS: dict[State, dict[Kind, State]] = {
 MOVES = frozenset(
     {
         Kind.ORDER_LICENSED, Kind.ORDER_UNLICENSED, Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED,
-        Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.ORDER_CHANGED,
+        Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.ORDER_CHANGED, Kind.MODIFY_LICENSED, Kind.MODIFY_REFUSED,
     }
 )  # fmt: skip
 """Kinds that move an order along the table and are about nothing else."""
@@ -127,6 +129,10 @@ class Order:
     cancel_requested: bool = False
     cancel_session: int | None = None  # the session for which the cancel was licensed
     revision: int = 1
+    asked: dict[str, str] = field(
+        default_factory=dict
+    )  # figures that a change asked for and the broker has not shown yet
+    asked_session: int | None = None  # the session on which that change was written
     correlation_id: str | None = None
     sent_at: datetime | None = None
     acknowledged_at: datetime | None = None

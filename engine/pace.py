@@ -41,6 +41,25 @@ OVERTAKE = 4
 """Messages a second above the rate that cancels may take: they still stay below IB's 50."""
 
 
+class OrderPace:
+    """How fast orders may be licensed: all together, and each symbol's. Rates in orders a second, 0 = no limit."""
+
+    def __init__(self, rate: float, per_symbol: float) -> None:
+        self._all, self._per_symbol = Pace(rate), per_symbol
+        self._symbols: dict[str, Pace] = {}
+
+    def room(self, now: float) -> bool:
+        """Whether one more order may go, of whatever symbol."""
+        return self._all.wait(now) <= 0.0
+
+    def take(self, symbol: str, now: float) -> bool:
+        """One order's right, of the symbol's pace and of the whole one's; nothing is taken when it is refused."""
+        pace = self._symbols.get(symbol)
+        if pace is None:
+            pace = self._symbols[symbol] = Pace(self._per_symbol)
+        return pace.wait(now) <= 0.0 and self._all.take(now) and pace.take(now)
+
+
 class DoorPace:
     """The pace of one door to the broker: at most `rate` messages in any second, whatever they are. 0 = no limit.
 

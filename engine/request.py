@@ -128,6 +128,36 @@ class OrderRequest(BaseModel):
         }
 
 
+class ChangeRequest(BaseModel):
+    """The body of `PATCH /api/v1/orders/{id}`: the revision that it changes, and the figures that are to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revision: Annotated[int, Field(strict=True, ge=1)]
+    quantity: Quantity | None = None
+    limit_price: Price | None = None
+    stop_price: Price | None = None
+
+    @property
+    def changes(self) -> dict[str, Decimal]:
+        """What is asked for, by the order's field."""
+        figures = {"quantity": self.quantity, "limit_price": self.limit_price, "stop_price": self.stop_price}
+        return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def parse_change(data: object) -> ChangeRequest:
+    """The validated change. Raises Problem 422 with each wrong field; nothing was written."""
+    try:
+        request = ChangeRequest.model_validate(data)
+    except ValidationError as error:
+        raise invalid(
+            *(_field_error(item) for item in error.errors(include_url=False, include_context=False))
+        ) from None
+    if not request.changes:
+        raise invalid(FieldError("body", "name at least one of quantity, limit_price, stop_price"))
+    return request
+
+
 def _canonical(value: object) -> object:
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")

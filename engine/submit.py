@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,13 +22,15 @@ from engine.broker import Broker, Paced
 from engine.cancel import Cancels
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Committer, Outcome
+from engine.desk_settings import Asker, DeskSettings
 from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
+from engine.modify import Changes
 from engine.order import Order, State
-from engine.pace import Pace
+from engine.pace import OrderPace
 from engine.permit import Licence, Permit
 from engine.reference import Reference, cluster_tag, order_id
-from engine.request import OrderRequest, conflict
+from engine.request import ChangeRequest, OrderRequest, conflict
 
 COMMIT_DEADLINE = 2.0
 """Seconds a client waits for the commit's answer before it gets 504."""
@@ -37,26 +38,6 @@ COMMIT_DEADLINE = 2.0
 UNSENT = "cancelled before it was sent"
 _LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED})
 _CANCELS = frozenset({Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED})
-
-
-@dataclass(frozen=True, slots=True)
-class DeskSettings:
-    """What the way out needs to know of the settings. Ages in seconds by order type; "" = any other type."""
-
-    cluster: str
-    limits: risk.Limits
-    max_intent_age: dict[str, float]
-    order_rate: float = 40.0
-    order_rate_per_symbol: float = 40.0
-    max_unacknowledged: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks: the token's subject and the request's correlation id."""
-
-    subject: str
-    correlation_id: str
 
 
 class Desk:
@@ -68,8 +49,7 @@ class Desk:
         self.book, self.permit, self.settings = book, permit, settings
         self._broker, self._clock = broker, clock
         self.tag = cluster_tag(settings.cluster)
-        self._pace = Pace(settings.order_rate)
-        self._symbol_paces: dict[str, Pace] = {}
+        self._pace = OrderPace(settings.order_rate, settings.order_rate_per_symbol)
         self._committer: Committer | None = None
         self._next_broker_id = 1
         self._in_flight: dict[str, asyncio.Future[Order | Problem]] = {}  # by order id: accepted, not yet answered
@@ -77,6 +57,7 @@ class Desk:
         self._unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
         self._sent_at: dict[str, datetime] = {}  # orders written by this process, until the ledger knows when
         self.cancels = Cancels(book, permit, broker, clock)
+        self.changes = Changes(book, permit, broker, self.cancels, settings.limits, clock)
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.first_write_at: float | None = None
         self.second_look: frozenset[tuple[str, str]] = (
@@ -213,7 +194,7 @@ class Desk:
             and (account, symbol) not in self.second_look
             and not self._queued()
             and self._room(now)
-            and self._take_pace(symbol, now)
+            and self._pace.take(symbol, now)
         )
 
     def _room(self, now: float) -> bool:
@@ -221,16 +202,9 @@ class Desk:
         coming = len(self._unwritten)
         return (
             len(self.unacknowledged) + coming < self.settings.max_unacknowledged
-            and self._pace.wait(now) <= 0.0
+            and self._pace.room(now)
             and self._broker.pace.order_may(now, coming)
         )
-
-    def _take_pace(self, symbol: str, now: float) -> bool:
-        """One message's right, of the symbol's pace and of the whole one's."""
-        pace = self._symbol_paces.get(symbol)
-        if pace is None:
-            pace = self._symbol_paces[symbol] = Pace(self.settings.order_rate_per_symbol)
-        return pace.wait(now) <= 0.0 and self._pace.take(now) and pace.take(now)
 
     def _queued(self) -> bool:
         """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
@@ -254,6 +228,8 @@ class Desk:
             order = self.book.orders[event.order_id]
             if event.kind in _LICENCES and order.state is State.SENDING:
                 self._write(order)
+            elif event.kind == Kind.MODIFY_LICENSED:
+                self.changes.write(event, self._reference(order), self._tell)
             elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
                 self.cancels.write(event)
 
@@ -262,7 +238,7 @@ class Desk:
         assert order.session is not None
         assert order.broker_order_id is not None
         licence = Licence(order.licence_epoch, order.session, order.broker_order_id)
-        outgoing = intent.outgoing(order, str(Reference(self.tag, order.epoch, order.id)))
+        outgoing = intent.outgoing(order, self._reference(order))
         failpoint.hit("submit.before_write")
         try:
             if (why := self.permit.refuses_write(licence, self._clock())) is None:  # R2: the check and the write,
@@ -278,6 +254,14 @@ class Desk:
         self.unacknowledged[order.id] = now
         self._sent_at[order.id] = utcnow()
         failpoint.hit("submit.after_write")
+
+    def _reference(self, order: Order) -> str:
+        return str(Reference(self.tag, order.epoch, order.id))
+
+    def _tell(self, draft: Draft) -> None:
+        """Write down what this process knows; nobody waits for it."""
+        if self._committer is not None:
+            self._committer.submit([draft], lambda _outcome, _events, _why: None)
 
     def _take_back(self, order: Order, why: str) -> None:
         """R4: this process knows that it wrote nothing under the licence, so the order may have a new one; nothing overtakes it."""
@@ -318,14 +302,7 @@ class Desk:
 
         An order that this session has not shown live yet is cancelled as soon as it does.
         """
-        order = self.book.orders.get(oid)
-        if order is None:
-            raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
-        if order.external:
-            detail = f"Order {oid} was placed by somebody else; only the session that placed it can cancel it."
-            raise Problem(409, "order-external", "The order is not ours", detail)
-        if order.final:
-            raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
+        order = self._open_one(oid)
         if self._committer is None or self.permit.epoch is None or not self.permit.proven(self._clock()):
             raise unavailable("not-leader", "This replica cannot write now.")
         if order.state is State.QUEUED and oid not in self._licensing and not self._held():
@@ -338,6 +315,36 @@ class Desk:
             self.cancels.coming(oid)
         answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
         draft = Draft(kind, payload, utcnow(), oid, asker.subject, asker.correlation_id)
+        self._submit(self._committer, [draft], answer, oid)
+        return await self._answer(answer)
+
+    def _open_one(self, oid: str) -> Order:
+        """An order of ours that has not ended. Raises Problem 404 or 409."""
+        order = self.book.orders.get(oid)
+        if order is None:
+            raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
+        if order.external:
+            detail = (
+                f"Order {oid} was placed by somebody else; only the session that placed it can change or cancel it."
+            )
+            raise Problem(409, "order-external", "The order is not ours", detail)
+        if order.final:
+            raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
+        return order
+
+    async def modify(self, oid: str, request: ChangeRequest, asker: Asker) -> Order:
+        """Ask for a change of a live order; its licence is durable when this returns, and its bytes are written.
+
+        Raises Problem 404, 409, 412 (another revision), 422, 503 (nothing was written), 504. Hold and halt stop it (R29).
+        """
+        order = self._open_one(oid)
+        if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
+            raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
+        if (hold := self.book.holding(*order.contract_key)) is not None:
+            raise unavailable("held", f"{order.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved.")
+        payload = self.changes.licence(order, request)
+        answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
+        draft = Draft(Kind.MODIFY_LICENSED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], answer, oid)
         return await self._answer(answer)
 
@@ -362,7 +369,7 @@ class Desk:
                 opened and order.contract_key not in self.second_look and self.book.holding(*order.contract_key) is None
             ):
                 opened = self._room(now)
-                if opened and self._take_pace(order.symbol, now):
+                if opened and self._pace.take(order.symbol, now):
                     self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)
 
     def _held(self) -> bool:

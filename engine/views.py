@@ -31,6 +31,7 @@ def order(o: Order) -> dict[str, Any]:
         "stop_price": number(o.stop_price), "tif": o.tif, "sec_type": o.sec_type, "exchange": o.exchange,
         "currency": o.currency, "con_id": o.con_id or None, "account": o.account or None, "perm_id": o.perm_id,
         "broker_order_id": o.broker_order_id, "cancel_requested": o.cancel_requested, "revision": o.revision,
+        "asked": dict(o.asked) or None,
         "epoch": o.epoch, "seq": o.seq, "subject": o.subject, "correlation_id": o.correlation_id, "external": o.external,
         "valid_until": iso(o.valid_until), "sent_at": iso(o.sent_at), "acknowledged_at": iso(o.acknowledged_at),
         "created_at": iso(o.created_at), "updated_at": iso(o.updated_at),

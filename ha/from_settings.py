@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.auth import Access
+from engine.desk_settings import DeskSettings
 from engine.door import Door
 from engine.risk import Limits
-from engine.submit import DeskSettings
 from ha.calendar import GatewayCalendar, parse_daily, parse_weekly
 from ha.config import Settings
 from ha.etcd_access import EtcdAccess

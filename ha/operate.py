@@ -18,12 +18,12 @@ from engine import views
 from engine.auth import Access
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
+from engine.desk_settings import Asker
 from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
 from engine.events import Draft, Kind
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
 from engine.store import Connection, StoreError
-from engine.submit import Asker
 from ha.node import Node
 from ha.phase import TermOver
 from ha.role import HAS_EPOCH, State

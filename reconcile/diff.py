@@ -19,6 +19,7 @@ from reconcile.differences import (
     NOTHING,
     BreakOutlived,
     ChangedThere,
+    ChangeLost,
     Difference,
     Evidence,
     ExecutionDiffers,
@@ -114,14 +115,17 @@ class _Comparison:
             elif filled < known.quantity:
                 yield OrderDiffers(known, seen, filled)
 
-    def _changes(self) -> Iterator[ChangedThere]:
-        """R28: the figures of orders that rest there under the permId that they have here."""
+    def _changes(self) -> Iterator[ChangedThere | ChangeLost]:
+        """R28: the figures of orders that rest there under the permId that they have here; R7: changes that never came there."""
         for oid, seen in self.evidence.items():
             order = self.book.orders.get(oid)
             if order is None or order.state not in (State.WORKING, State.FILLED) or order.perm_id not in seen.live:
                 continue
             fact = next(fact for fact in seen.open if fact.perm_id == order.perm_id)
             figures = changed(order, fact)
+            over = order.asked_session not in (None, self.snapshot.session) and not self.snapshot.moved_on(order)
+            if order.asked and over and not figures:
+                yield ChangeLost(order)
             if order.state is State.FILLED and fact.quantity <= order.filled:
                 continue
             if figures:

@@ -182,6 +182,18 @@ class ChangedThere:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeLost:
+    """A change that was asked for on a session that is over, and the broker shows the order as it was."""
+
+    order: Order
+
+    @property
+    def key(self) -> str:
+        """The same in each collection that shows this difference."""
+        return f"asked:{self.order.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionGone:
     """An execution here that the broker does not show, although it shows older ones."""
 
@@ -213,6 +225,7 @@ Difference = (
     | FillsMissing
     | TwinSeen
     | ChangedThere
+    | ChangeLost
     | ExecutionGone
     | BreakOutlived
     | PositionDiffers

@@ -19,6 +19,7 @@ from engine.risk import NO_LIMITS, Limits, excesses
 from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
+    ChangeLost,
     Evidence,
     ExecutionDiffers,
     ExecutionGone,
@@ -121,6 +122,13 @@ def in_doubt(d: OrderDiffers, view: View) -> list[Draft]:
 def vanished(d: OrderDiffers, view: View) -> list[Draft]:
     """R25: seen and then gone; its state stays as last seen."""
     return [_break(view, "vanished", d.order, d.ours(), d.seen.figures())]
+
+
+def change_lost(d: ChangeLost, view: View) -> list[Draft]:
+    """The change did not come there; whoever asked for it may ask again."""
+    return [
+        _of(d.order, Kind.MODIFY_REFUSED, {"reason": "its session ended before the broker showed the change"}, view)
+    ]
 
 
 def missing_executions(d: FillsMissing, view: View) -> list[Draft]:

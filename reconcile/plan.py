@@ -12,7 +12,7 @@ from datetime import datetime
 from engine.book import Book
 from engine.events import Draft, Kind
 from engine.risk import NO_LIMITS, Limits
-from reconcile.differences import Difference, ExecutionGone, FillsMissing, OrderDiffers, TwinSeen
+from reconcile.differences import ChangeLost, Difference, ExecutionGone, FillsMissing, OrderDiffers, TwinSeen
 from reconcile.drafts import View
 from reconcile.positions import PositionDiffers
 from reconcile.snapshot import Identity, Snapshot
@@ -21,7 +21,8 @@ from reconcile.table import TABLE, Acts, Row, Verdict
 __all__ = ["TABLE", "Acts", "Plan", "Row", "Ruling", "Verdict", "make_plan", "row_for"]
 
 _ORDER = {
-    Kind.ORDER_RESTORED: 0, Kind.ORDER_EXTERNAL: 0, Kind.ORDER_WORKING: 1, Kind.ORDER_CHANGED: 2, Kind.EXECUTION: 3,
+    Kind.ORDER_RESTORED: 0, Kind.ORDER_EXTERNAL: 0, Kind.ORDER_WORKING: 1, Kind.ORDER_CHANGED: 2,
+    Kind.MODIFY_REFUSED: 2, Kind.EXECUTION: 3,
     Kind.ORDER_CANCELLED: 4, Kind.ORDER_REJECTED: 4, Kind.ORDER_IN_DOUBT: 4, Kind.TWIN_CANCEL_LICENSED: 5,
     Kind.BREAK_RESOLVED: 6, Kind.BREAK_OPENED: 7,
 }  # fmt: skip
@@ -127,7 +128,7 @@ def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:
 
 def _contract_of(difference: Difference) -> tuple[str, str] | None:
     match difference:
-        case OrderDiffers(order=order) | FillsMissing(order=order) | TwinSeen(order=order):
+        case ChangeLost(order=order) | OrderDiffers(order=order) | FillsMissing(order=order) | TwinSeen(order=order):
             return order.contract_key
         case ExecutionGone(known=known):
             return known.account, known.symbol

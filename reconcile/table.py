@@ -18,6 +18,7 @@ from reconcile import drafts as write
 from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
+    ChangeLost,
     ExecutionDiffers,
     ExecutionGone,
     FillsMissing,
@@ -238,6 +239,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         "changed_there", ChangedThere, lambda _d, _v: True, Verdict.REPAIR, Acts.NOW, write.changed_there,
         "Changed in TWS: the broker's figures are the order's now, checked against the limits again, not reverted (R28).",
+    ),
+    Row(
+        "change_lost", ChangeLost, lambda _d, _v: True, Verdict.REPAIR, Acts.SEEN_TWICE, write.change_lost,
+        "A change was written on a session that is over and the order stands as it was: the change is over, never sent again (R7).",
     ),
     # ---- executions
     Row(

@@ -218,7 +218,7 @@ def test_viewer_reads_and_changes_nothing(pair: RunningPair, method: str, path: 
     assert seq(pair.leader) == before
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", f"{ORDERS}/batch"), ("PATCH", f"{ORDERS}/AAAAAAAAAAAAAAAA")])
+@pytest.mark.parametrize(("method", "path"), [("POST", f"{ORDERS}/batch")])
 def test_what_is_not_served_yet_says_so(pair: RunningPair, method: str, path: str) -> None:
     answer = call(pair.leader, method, path, {})
     assert (answer.status, answer.problem) == (422, "not-served-yet")
@@ -376,6 +376,29 @@ def test_cancel_is_202_and_an_ended_order_is_409(pair: RunningPair) -> None:
     assert (cancel["order_id"], cancel["perm_id"]) == (ended["broker_order_id"], ended["perm_id"])
     again = call(pair.leader, "DELETE", f"{ORDERS}/{made['id']}")
     assert (again.status, again.problem) == (409, "order-final")
+
+
+@pytest.mark.rule(7)
+def test_change_is_202_and_true_when_the_broker_shows_it_and_an_older_revision_is_412(pair: RunningPair) -> None:
+    oid = call(pair.leader, "POST", ORDERS, body()).json["id"]
+    in_state(pair.leader, oid, "WORKING")
+    path = f"{ORDERS}/{oid}"
+    answer = call(pair.leader, "PATCH", path, {"revision": 1, "limit_price": "1.25", "quantity": "12"})
+    assert answer.status == 202
+    assert (answer.json["revision"], answer.json["asked"]) == (2, {"limit_price": "1.25", "quantity": "12"})
+    changed = until(lambda: (o := one(pair.leader, oid))["limit_price"] == "1.25" and o, "the new price is shown")
+    assert (changed["quantity"], changed["revision"], changed["asked"], changed["state"]) == ("12", 2, None, "WORKING")
+    late = call(pair.leader, "PATCH", path, {"revision": 1, "limit_price": "1.10"})
+    assert (late.status, late.problem) == (412, "revision-mismatch")
+    kinds = [entry["kind"] for entry in pair.journal(oid)]
+    assert (kinds.count("order"), kinds.count("modify")) == (1, 1)
+    until(lambda: one(pair.standby, oid)["limit_price"] == "1.25", "the standby has it too")
+    elsewhere = call(pair.standby, "PATCH", path, {"revision": 2, "limit_price": "1.30"})
+    assert elsewhere.status == 307
+    refused = call(pair.leader, "PATCH", path, {"revision": 2, "limit_price": "1.003"})
+    assert refused.status == 202, "the price is off the tick, and IB says so"
+    over = until(lambda: (o := one(pair.leader, oid))["asked"] is None and o, "the refusal is known")
+    assert (over["state"], over["limit_price"], over["reason"][:4]) == ("WORKING", "1.25", "110:")
 
 
 def test_order_that_the_broker_rejects_is_rejected_with_its_reason(pair: RunningPair) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from engine.broker import Fact, Outgoing
 from engine.commit import Done, Outcome
+from engine.desk_settings import Asker, DeskSettings
 from engine.events import Draft, Kind
 from engine.inbound import Inbound
 from engine.order import Order
 from engine.permit import Permit
 from engine.request import OrderRequest, parse_order
 from engine.risk import Limits
-from engine.submit import Asker, Desk, DeskSettings
+from engine.submit import Desk
 from tests.unit.book_factory import CLIENT, CLUSTER, FoldingCommitter, Ledger, ScriptedBroker
 
 ASKER = Asker("local", "c1")

@@ -595,6 +595,38 @@ def test_order_that_a_person_changed_in_tws_has_the_brokers_figures_and_is_not_r
     assert rows(ledger.plan(snap(shown(oid), first_unjudged_seq=began))) == ["changed_just_now"]
 
 
+def asked(ledger: Ledger, session: int = 1) -> str:
+    """A working order with a change on its way to the broker."""
+    oid = ledger.working()
+    changes = {"limit_price": "191.25"}
+    ledger.add(Kind.MODIFY_LICENSED, oid, session=session, broker_order_id=1, perm_id=900, changes=changes)
+    return oid
+
+
+@row("change_lost")
+@pytest.mark.rule(7)
+def test_change_whose_session_died_before_it_came_there_is_over_and_never_sent_again(ledger: Ledger) -> None:
+    oid = asked(ledger)
+    plans = ledger.repair(snap(shown(oid)))
+    assert [rows(plan) for plan in plans] == [["change_lost"], ["change_lost"], []]
+    assert kinds(plans[1]) == [Kind.MODIFY_REFUSED]
+    order = ledger.order(oid)
+    assert (order.asked, order.limit_price, order.revision) == ({}, Decimal("190.50"), 2)
+
+
+@pytest.mark.rule(7)
+def test_change_in_flight_that_came_there_is_found_and_is_no_persons(ledger: Ledger) -> None:
+    oid = asked(ledger)
+    ledger.repair(snap(shown(oid, limit_price=Decimal("191.25"))))
+    order = ledger.order(oid)
+    assert (order.asked, order.limit_price, order.revision) == ({}, Decimal("191.25"), 2)
+
+
+@pytest.mark.rule(3)
+def test_change_on_the_present_session_is_not_judged(ledger: Ledger) -> None:
+    assert rows(ledger.plan(snap(shown(asked(ledger, session=2))))) == []
+
+
 @pytest.mark.rule(28)
 def test_order_that_was_made_larger_than_a_limit_allows_is_told_and_freezes_nothing(ledger: Ledger) -> None:
     oid = ledger.working()
