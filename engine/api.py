@@ -19,7 +19,7 @@ from engine.http import Request, Response, Server
 from engine.inbound import Inbound
 from engine.order import Order, State
 from engine.reference import order_id
-from engine.request import OrderRequest, conflict, parse_change, parse_order, same_order
+from engine.request import OrderRequest, conflict, parse_batch, parse_change, parse_order, same_order
 from engine.submit import Desk
 
 MAX_PAGE = 1000
@@ -56,7 +56,7 @@ class Api:
     def register(self, server: Server) -> None:
         """All paths of this room."""
         server.route("POST", f"{PREFIX}/orders", self.place)
-        server.route("POST", f"{PREFIX}/orders/batch", self._not_yet)
+        server.route("POST", f"{PREFIX}/orders/batch", self.place_batch)
         server.route("GET", f"{PREFIX}/orders", self.orders)
         server.route("GET", f"{PREFIX}/orders/{{id}}", self.one_order)
         server.route("DELETE", f"{PREFIX}/orders/{{id}}", self.cancel)
@@ -80,6 +80,15 @@ class Api:
         return self._answer(
             status, views.order(order), {"Location": f"{PREFIX}/orders/{order.id}"} if status == 201 else {}
         )
+
+    async def place_batch(self, request: Request) -> Response:
+        """`POST /orders/batch`: one commit, all or none; 201 when one of them is new."""
+        asker = self._access.asker(request, "trader")
+        wanted = parse_batch(request.json())
+        if not self._standing().leads:
+            return self._elsewhere(request, None)
+        answers = await self._desk.place_all(wanted, asker)
+        return self._answer(max(status for status, _ in answers), {"orders": [views.order(o) for _, o in answers]})
 
     def _repeated(self, wanted: OrderRequest, asker: Asker) -> Order | None:
         """R36: a standby answers 200 to a POST only if its book has the key and the same body."""
@@ -152,15 +161,6 @@ class Api:
     async def _leads_now(self) -> bool:
         """Whether this replica led when it was asked: proven by a commit that began after the request came (R36)."""
         return self._standing().leads and await self._desk.proves_now()
-
-    async def _not_yet(self, request: Request) -> Response:
-        self._access.asker(request, "trader")
-        raise Problem(
-            422,
-            "not-served-yet",
-            "Not served yet",
-            f"{request.method} on {request.path} is not served by this version.",
-        )
 
     # ---- the rest of the ledger
 

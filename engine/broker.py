@@ -26,6 +26,50 @@ class ContractFact:
 
 
 @dataclass(frozen=True, slots=True)
+class ContractQuery:
+    """What somebody says of a contract; empty fields say nothing. Fields as IB's Contract has them."""
+
+    symbol: str = ""
+    sec_type: str = "STK"
+    exchange: str = "SMART"
+    currency: str = "USD"
+    con_id: int = 0
+    local_symbol: str = ""
+    last_trade_date: str = ""
+    strike: Decimal | None = None
+    right: str = ""
+    multiplier: str = ""
+    trading_class: str = ""
+    primary_exchange: str = ""
+
+    def __str__(self) -> str:
+        said = (
+            self.con_id or "", self.symbol, self.local_symbol, self.sec_type, self.last_trade_date, self.strike or "",
+            self.right, self.exchange, self.currency,
+        )  # fmt: skip
+        return " ".join(str(one) for one in said if one != "")
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDetail:
+    """contractDetails, as far as orders need it. `min_tick`: the smallest step of its prices, 0 = not said."""
+
+    con_id: int
+    symbol: str
+    local_symbol: str
+    sec_type: str
+    exchange: str
+    primary_exchange: str
+    currency: str
+    last_trade_date: str
+    min_tick: Decimal
+
+    def __str__(self) -> str:
+        name, where = self.local_symbol or self.symbol, self.primary_exchange or self.exchange
+        return " ".join(filter(None, (f"con_id {self.con_id}", name, self.last_trade_date, where, self.currency)))
+
+
+@dataclass(frozen=True, slots=True)
 class OpenOrder:
     """openOrder or completedOrder. A completed one carries no orderId and no clientId: both are 0 there."""
 
@@ -193,7 +237,19 @@ class Outgoing:
     limit_price: Decimal | None
     stop_price: Decimal | None
     tif: str
-    extra: dict[str, str]
+    extra: dict[str, str]  # what few orders have: fields of the contract, good_till, oca_group, outside_rth
+
+    @property
+    def contract(self) -> ContractQuery:
+        """What is traded, as IB is told."""
+        said = {name: self.extra.get(name, "") for name in _CONTRACT_TEXTS}
+        strike = Decimal(self.extra["strike"]) if "strike" in self.extra else None
+        return ContractQuery(
+            self.symbol, self.sec_type, self.exchange, self.currency, self.con_id, strike=strike, **said
+        )
+
+
+_CONTRACT_TEXTS = ("local_symbol", "last_trade_date", "right", "multiplier", "trading_class", "primary_exchange")
 
 
 class Broker(Protocol):
@@ -241,6 +297,10 @@ class Broker(Protocol):
 
     async def positions(self, deadline: float) -> list[PositionFact]:
         """All positions, complete up to the End. Raises RequestFailed."""
+        ...
+
+    async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
+        """The contracts that IB knows under this description; none where it knows none. Raises RequestFailed."""
         ...
 
     @property

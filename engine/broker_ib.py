@@ -24,6 +24,8 @@ from engine import codes, ib_facts
 from engine.broker import (
     Admitted,
     BrokerError,
+    ContractDetail,
+    ContractQuery,
     DecoderLoss,
     ExecutionFact,
     InUse,
@@ -89,6 +91,7 @@ class _Session:
         self.next_valid_id = 0
         self.accounts: tuple[str, ...] = ()
         self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.collecting: dict[str, _Collection] = {}
 
     def tell(self, fact: Any) -> None:
@@ -110,6 +113,8 @@ class _Session:
         """The handshake is done."""
 
     def setEventsDone(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
         for collection in self.collecting.values():
             collection.fail("the session ended")
 
@@ -126,8 +131,10 @@ class _Session:
     def error(self, request_id: int, code: int, message: str, _advanced: str = "") -> None:
         if code == codes.CLIENT_ID_IN_USE and not self.in_use.done():
             self.in_use.set_result(message)
-        for collection in self.collecting.values():
-            if collection.request_id == request_id:
+        for what, collection in self.collecting.items():
+            if collection.request_id == request_id and what == "contract_details" and code == codes.NO_CONTRACT:
+                collection.end()  # an answer: there is none
+            elif collection.request_id == request_id:
                 collection.fail(f"{code}: {message}")
         self.tell(BrokerError(request_id, code, message))
 
@@ -182,6 +189,12 @@ class _Session:
         self._collect("positions", fact)
         self.tell(fact)
 
+    def contractDetails(self, _request_id: int, details: Any) -> None:
+        self._collect("contract_details", ib_facts.contract_detail(details))
+
+    def contractDetailsEnd(self, _request_id: int) -> None:
+        self._end("contract_details")
+
     def positionEnd(self) -> None:
         self._end("positions")
 
@@ -222,7 +235,7 @@ class IbBroker:
         self._losses = _DecoderWatch(lambda text: sink(DecoderLoss(text)))
 
     async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
-        """See `Broker.connect`. 326 is told at once: ib_async itself would wait for its whole timeout."""
+        """See `Broker.connect`. 326 and a closed connection are told at once: ib_async itself would wait for its whole timeout."""
         self.abort()
         session = self._session = _Session(self._sink, self._time_zone)
         # ib_async queues what is above its limit and loses it with the socket: our own pace keeps below, this is the net
@@ -230,9 +243,11 @@ class IbBroker:
         self._pace.wrote(self._clock())  # startApi
         dial = asyncio.ensure_future(session.client.connectAsync(self.host, self.port, self.client_id, deadline))
         try:
-            await asyncio.wait({dial, session.in_use}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({dial, session.in_use, session.ended}, return_when=asyncio.FIRST_COMPLETED)
             if session.in_use.done():
                 return InUse(session.in_use.result(), session.address)
+            if not dial.done():  # a relay takes the connection of a gateway that is away, and closes it
+                return Unreachable("the connection was closed before the handshake was done", session.address)
             dial.result()
             _harden(session.client.conn.transport)
             return Admitted(session.next_valid_id, session.accounts, session.address)
@@ -278,7 +293,7 @@ class IbBroker:
         client, now = self._ready(), self._clock()
         if self._pace.full(now):
             raise Paced(f"{self._pace.used(now)} messages were written in the last second")
-        client.placeOrder(order.broker_order_id, _contract(order), _order(order))
+        client.placeOrder(order.broker_order_id, Contract(**ib_facts.contract(order.contract)), _order(order))
         self._pace.wrote(now)
 
     def cancel(self, broker_order_id: int) -> None:
@@ -309,6 +324,13 @@ class IbBroker:
     async def positions(self, deadline: float) -> list[PositionFact]:
         """See `Broker.positions`."""
         return await self._request("positions", deadline, lambda client, _: client.reqPositions())
+
+    async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
+        """See `Broker.contract_details`."""
+        wanted = ib_facts.contract(query)
+        return await self._request(
+            "contract_details", deadline, lambda client, rid: client.reqContractDetails(rid, Contract(**wanted))
+        )
 
     async def _request(self, what: str, deadline: float, send: Callable[[Any, int], None]) -> list[Any]:
         """One request at a time, when the pace has room for it; all within `deadline`."""
@@ -357,21 +379,16 @@ def _harden(transport: Any) -> None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
 
 
-def _contract(order: Outgoing) -> Contract:
-    return Contract(
-        conId=order.con_id,
-        symbol=order.symbol,
-        secType=order.sec_type,
-        exchange=order.exchange,
-        currency=order.currency,
-    )
-
-
 def _order(order: Outgoing) -> IbOrder:
     made = IbOrder(
         action=order.side, orderType=order.order_type, tif=order.tif, account=order.account, orderRef=order.reference,
-        outsideRth=order.extra.get("outside_rth") == "1",
+        outsideRth=order.extra.get("outside_rth") == "1", goodTillDate=order.extra.get("good_till", ""),
     )  # fmt: skip
+    if group := order.extra.get("oca_group"):
+        ours = ".".join(
+            order.reference.split(".")[:2]
+        )  # a group's name is the account's: nobody else's may be the same
+        made.ocaGroup, made.ocaType = f"{ours}.{group}", 1  # the rest is cancelled, with overfill protection
     made.totalQuantity = order.quantity  # type: ignore[assignment]  # sent digit by digit, as it is
     if order.limit_price is not None:
         made.lmtPrice = order.limit_price

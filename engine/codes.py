@@ -48,6 +48,7 @@ NEW_ORDER: dict[int, Meaning] = {
 MODIFY_REFUSED = frozenset({104, 105}) | {code for code, meaning in NEW_ORDER.items() if meaning is Meaning.REJECTED}
 """What refuses a change; the order goes on as it was. 104: a filled order; 105: a change of what cannot be changed."""
 
+NO_CONTRACT = 200
 CLIENT_ID_IN_USE = 326
 LINK_LOST = 1100
 LINK_RESTORED = frozenset({1101, 1102})  # data lost / data kept: the same to a ledger, it reconciles after both

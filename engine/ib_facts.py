@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.broker import CommissionFact, ContractFact, ExecutionFact, OpenOrder
+from engine.broker import CommissionFact, ContractDetail, ContractFact, ContractQuery, ExecutionFact, OpenOrder
 
 UNSET = sys.float_info.max
 """How IB writes "no value" in a floating point field."""
@@ -36,6 +36,25 @@ def _price(value: float | Decimal | None) -> Decimal | None:
 
 def _contract(contract: Any) -> ContractFact:
     return ContractFact(contract.conId, contract.symbol, contract.secType, contract.exchange, contract.currency)
+
+
+def contract(query: ContractQuery) -> dict[str, Any]:
+    """The fields of IB's Contract that say the same."""
+    return {
+        "conId": query.con_id, "symbol": query.symbol, "secType": query.sec_type, "exchange": query.exchange,
+        "currency": query.currency, "localSymbol": query.local_symbol, "tradingClass": query.trading_class,
+        "lastTradeDateOrContractMonth": query.last_trade_date, "strike": float(query.strike or 0), "right": query.right,
+        "multiplier": query.multiplier, "primaryExchange": query.primary_exchange,
+    }  # fmt: skip
+
+
+def contract_detail(details: Any) -> ContractDetail:
+    """contractDetails."""
+    c = details.contract
+    return ContractDetail(
+        c.conId, c.symbol, c.localSymbol, c.secType, c.exchange, c.primaryExchange, c.currency, c.lastTradeDateOrContractMonth,
+        number(details.minTick) if details.minTick else Decimal(0),
+    )  # fmt: skip
 
 
 def open_order(contract: Any, order: Any, state: Any, *, completed: bool) -> OpenOrder:

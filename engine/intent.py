@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from engine.broker import Outgoing
 from engine.clock import iso
+from engine.contracts import Meant
 from engine.events import Draft, Kind
 from engine.order import Order
 from engine.request import OrderRequest, same_order
 
+A_DAY_ENDS_WITHIN = timedelta(hours=12)
 
-def accepted(request: OrderRequest, account: str) -> dict[str, Any]:
+
+def accepted(request: OrderRequest, account: str, contract: Meant) -> dict[str, Any]:
     """The payload of the order's acceptance, without a licence."""
     payload: dict[str, Any] = {
         "client_order_id": request.client_order_id, "body": request.canonical(), "account": account,
-        "symbol": request.symbol, "side": request.side, "quantity": str(request.quantity),
+        "symbol": contract.symbol, "con_id": contract.con_id or request.con_id, "side": request.side,
+        "quantity": str(request.quantity),
         "order_type": request.order_type, "limit_price": _text(request.limit_price),
         "stop_price": _text(request.stop_price), "tif": request.tif, "sec_type": request.sec_type,
         "exchange": request.exchange, "currency": request.currency, "valid_until": iso(request.valid_until),
     }  # fmt: skip
-    if request.outside_rth:
-        payload["extra"] = {"outside_rth": "1"}
+    if extra := request.extra():
+        payload["extra"] = extra
     return payload
 
 
@@ -36,17 +40,34 @@ def follow_up(kind: Kind, payload: dict[str, Any], order: Order, at: datetime) -
 def outgoing(order: Order, reference: str) -> Outgoing:
     """What the broker needs of an order that has its licence."""
     assert order.broker_order_id is not None
+    tif, extra = good_till(order)
     return Outgoing(
         order.broker_order_id, reference, order.account, order.symbol, order.sec_type, order.exchange, order.currency, order.con_id,
-        order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, order.tif, order.extra,
+        order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, tif, extra,
     )  # fmt: skip
+
+
+def good_till(order: Order) -> tuple[str, dict[str, str]]:
+    """The time in force that IB is told, with its date: `valid_until` goes along where the type allows it (R6).
+
+    A gateway that keeps an order while its link is down submits it when the link is back, and only IB can refuse it then. A day
+    order is given a date only when that comes before another day can begin; IB reads the form with a hyphen as UTC.
+    """
+    until = order.valid_until
+    if until is None or order.order_type not in ("LMT", "STP", "STP LMT"):
+        return order.tif, order.extra
+    soon = until - order.created_at < A_DAY_ENDS_WITHIN
+    if order.tif == "GTC" or (order.tif == "DAY" and soon):
+        return "GTD", order.extra | {"good_till": f"{until.astimezone(UTC):%Y%m%d-%H:%M:%S}"}
+    return order.tif, order.extra
 
 
 def repeats(known: Order, request: OrderRequest) -> bool:
     """Whether `request` repeats the order that has its key (R37); one restored without a body is compared by evidence (R19)."""
     if known.body is not None:
         return same_order(known.body, request)
-    if known.external or (known.symbol, known.side) != (request.symbol, request.side):
+    symbol = request.symbol or known.symbol  # a conId alone: the ledger knows what it was
+    if known.external or (known.symbol, known.side) != (symbol, request.side):
         return False
     if not known.order_type:  # only its executions were shown: it was at least as large as their sum
         return request.quantity >= known.quantity

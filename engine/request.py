@@ -59,11 +59,13 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,64}$")]
 Upper = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9 .]{1,32}$")]
 
-NOT_SERVED_YET = (
-    "con_id", "local_symbol", "last_trade_date", "strike", "right", "multiplier", "trading_class", "primary_exchange",
-    "good_till", "oca_group", "parent_client_order_id",
-)  # fmt: skip
+NOT_SERVED_YET = ("parent_client_order_id",)
 """Known fields that are refused with a sentence until they are served; never ignored."""
+
+EXTRA = (
+    "local_symbol", "last_trade_date", "strike", "right", "multiplier", "trading_class", "primary_exchange", "oca_group",
+)  # fmt: skip
+"""Fields that few orders have; the ledger keeps them beside the others."""
 
 
 class OrderRequest(BaseModel):
@@ -72,7 +74,8 @@ class OrderRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     client_order_id: Key
-    symbol: Upper
+    symbol: Upper | None = None
+    con_id: Annotated[int, Field(strict=True, gt=0, lt=1 << 31)] | None = None
     side: Literal["BUY", "SELL"]
     quantity: Quantity
     order_type: Literal["MKT", "LMT", "STP", "STP LMT", "MOC", "LOC"]
@@ -85,6 +88,15 @@ class OrderRequest(BaseModel):
     account: Text | None = None
     valid_until: Annotated[datetime | None, BeforeValidator(_moment)] = None
     outside_rth: StrictBool = False
+    good_till: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    local_symbol: Text | None = None
+    last_trade_date: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}([0-9]{2})?$")] | None = None
+    strike: Price | None = None
+    right: Literal["C", "P"] | None = None
+    multiplier: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")] | None = None
+    trading_class: Text | None = None
+    primary_exchange: Upper | None = None
+    oca_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,32}$")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -109,15 +121,45 @@ class OrderRequest(BaseModel):
                 found.append(FieldError("stop_price", f"an order of type {self.order_type} needs one"))
         elif self.stop_price is not None:
             found.append(FieldError("stop_price", f"an order of type {self.order_type} has none; leave it out"))
-        if self.valid_until is not None and self.valid_until.tzinfo is None:
-            found.append(FieldError("valid_until", "name the time zone, such as 2025-01-31T15:00:00Z"))
-        if self.sec_type != "STK":
-            found.append(FieldError("sec_type", f"{self.sec_type} is not served yet; this version serves STK"))
-        if self.order_type in ("MOC", "LOC"):
-            found.append(FieldError("order_type", f"{self.order_type} is not served yet; use MKT, LMT, STP or STP LMT"))
-        if self.tif == "GTD":
-            found.append(FieldError("tif", "GTD is not served yet; use DAY, GTC, IOC or FOK"))
+        for name in ("valid_until", "good_till"):
+            if (moment := getattr(self, name)) is not None and moment.tzinfo is None:
+                found.append(FieldError(name, "name the time zone, such as 2025-01-31T15:00:00Z"))
+        if self.tif == "GTD" and self.good_till is None:
+            found.append(FieldError("good_till", "an order with tif GTD needs one"))
+        if self.tif != "GTD" and self.good_till is not None:
+            found.append(FieldError("good_till", f"an order with tif {self.tif} has none; use tif GTD, or valid_until"))
+        if self.order_type in ("MOC", "LOC") and self.tif != "DAY":
+            found.append(FieldError("tif", f"an order of type {self.order_type} is for the day; use DAY"))
+        return found + self._contract_wrongs()
+
+    def _contract_wrongs(self) -> list[FieldError]:
+        """What the contract's fields must be to each other. Which contract it is, IB says."""
+        found = []
+        if self.symbol is None and self.con_id is None:
+            found.append(FieldError("symbol", "name the symbol, or the con_id"))
+        option = self.sec_type == "OPT"
+        for name in ("strike", "right"):
+            if getattr(self, name) is not None and not option:
+                found.append(FieldError(name, f"only an option has one, this is {self.sec_type}"))
+            elif getattr(self, name) is None and option and self.con_id is None and self.local_symbol is None:
+                found.append(FieldError(name, "an option needs one, or its con_id or local_symbol"))
+        dated = self.sec_type in ("FUT", "OPT")
+        if dated and not (self.last_trade_date or self.con_id or self.local_symbol):
+            found.append(FieldError("last_trade_date", f"{self.sec_type} needs one, or its con_id or local_symbol"))
+        if self.last_trade_date is not None and not dated:
+            found.append(FieldError("last_trade_date", f"{self.sec_type} has none; leave it out"))
+        if "exchange" not in self.model_fields_set and self.sec_type in ("FUT", "CASH") and self.con_id is None:
+            found.append(FieldError("exchange", f"{self.sec_type} is not routed by SMART: name its exchange"))
         return found
+
+    def extra(self) -> dict[str, str]:
+        """What few orders have, as text, for the ledger."""
+        kept = {name: str(value) for name in EXTRA if (value := getattr(self, name)) is not None}
+        if self.outside_rth:
+            kept["outside_rth"] = "1"
+        if self.good_till is not None:
+            kept["good_till"] = self.good_till.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S")
+        return kept
 
     def canonical(self) -> dict[str, Any]:
         """The fields that the client sent and that say something, in one form each."""
@@ -126,6 +168,31 @@ class OrderRequest(BaseModel):
             for name, value in sorted(self.model_dump(exclude_unset=True).items())
             if value is not None
         }
+
+
+MAX_BATCH = 50
+
+
+def parse_batch(data: object) -> list[OrderRequest]:
+    """The validated requests of `POST /orders/batch`. Raises Problem 422 with each wrong field of each; nothing was written."""
+    orders = data.get("orders") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or set(data) != {"orders"} or not isinstance(orders, list):
+        raise invalid(FieldError("body", 'one JSON object, {"orders": [...]}'))
+    if not 1 <= len(orders) <= MAX_BATCH:
+        raise invalid(FieldError("orders", f"1 to {MAX_BATCH} orders, these are {len(orders)}"))
+    parsed: list[OrderRequest] = []
+    wrong: list[FieldError] = []
+    for place, one in enumerate(orders):
+        try:
+            parsed.append(parse_order(one))
+        except Problem as problem:
+            wrong += [FieldError(f"orders[{place}].{e.field}", e.message) for e in problem.errors]
+    keys = [request.client_order_id for request in parsed]
+    if not wrong and len(set(keys)) < len(keys):
+        wrong.append(FieldError("orders", "two of them have the same client_order_id"))
+    if wrong:
+        raise invalid(*wrong)
+    return parsed
 
 
 class ChangeRequest(BaseModel):

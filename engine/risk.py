@@ -23,9 +23,9 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def check(request: OrderRequest, book: Book, limits: Limits) -> None:
-    """Raises Problem 422 that names the field and the limit."""
-    errors = list(_violations(request, book, limits))
+def check(request: OrderRequest, symbol: str, book: Book, limits: Limits, more: int = 0) -> None:
+    """Raises Problem 422 that names the field and the limit. `more` new orders come before this one in its batch."""
+    errors = list(_violations(request, symbol, book, limits, more))
     if errors:
         raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(e.message for e in errors), errors)
 
@@ -35,9 +35,11 @@ def excesses(limits: Limits, symbol: str, quantity: Decimal, price: Decimal | No
     return [error.message for error in _of_one_order(limits, symbol, quantity, price)]
 
 
-def _violations(request: OrderRequest, book: Book, limits: Limits) -> list[FieldError]:
-    found = _of_one_order(limits, request.symbol, request.quantity, request.limit_price or request.stop_price)
-    ours = len(book.open_ids) - len(book.open_externals)  # what somebody else has at the broker uses up nothing of ours
+def _violations(request: OrderRequest, symbol: str, book: Book, limits: Limits, more: int) -> list[FieldError]:
+    found = _of_one_order(limits, symbol, request.quantity, request.limit_price or request.stop_price)
+    ours = (
+        len(book.open_ids) - len(book.open_externals) + more
+    )  # what somebody else has at the broker uses up nothing of ours
     if limits.max_open_orders is not None and ours >= limits.max_open_orders:
         found.append(FieldError("body", f"{ours} orders are open, MAX_OPEN_ORDERS is {limits.max_open_orders}"))
     return found

@@ -16,24 +16,23 @@ from typing import Any
 
 from loguru import logger
 
-from engine import failpoint, intent, risk
+from engine import accept, failpoint, intent
+from engine.answers import COMMIT_DEADLINE, Waiting, answer_of, result_of
 from engine.book import Book
 from engine.broker import Broker, Paced
 from engine.cancel import Cancels
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Committer, Outcome
+from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
-from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
+from engine.errors import Problem, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
 from engine.modify import Changes
 from engine.order import Order, State
 from engine.pace import OrderPace
 from engine.permit import Licence, Permit
 from engine.reference import Reference, cluster_tag, order_id
-from engine.request import ChangeRequest, OrderRequest, conflict
-
-COMMIT_DEADLINE = 2.0
-"""Seconds a client waits for the commit's answer before it gets 504."""
+from engine.request import ChangeRequest, OrderRequest
 
 UNSENT = "cancelled before it was sent"
 _LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED})
@@ -52,10 +51,11 @@ class Desk:
         self._pace = OrderPace(settings.order_rate, settings.order_rate_per_symbol)
         self._committer: Committer | None = None
         self._next_broker_id = 1
-        self._in_flight: dict[str, asyncio.Future[Order | Problem]] = {}  # by order id: accepted, not yet answered
+        self._in_flight: dict[str, Waiting] = {}  # by order id: accepted, not yet answered
         self._licensing: set[str] = set()  # orders about which a decision of the desk's own is being committed
         self._unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
         self._sent_at: dict[str, datetime] = {}  # orders written by this process, until the ledger knows when
+        self.contracts = Contracts(broker, book)
         self.cancels = Cancels(book, permit, broker, clock)
         self.changes = Changes(book, permit, broker, self.cancels, settings.limits, clock)
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
@@ -110,77 +110,76 @@ class Desk:
     async def place(self, request: OrderRequest, asker: Asker) -> tuple[int, Order]:
         """Accept an order: (201, order) when it became durable now, (200, order) when the same key was accepted before.
 
-        Raises Problem: 409 for another body under the key, 422 by a limit, 503 when nothing was written, 504 when unknown.
+        Raises Problem: 409 for another body under the key, 422 by a limit or by IB's word on the contract, 503 when nothing was
+        written, 504 when unknown.
         """
-        oid = order_id(self.settings.cluster, asker.subject, request.client_order_id)
-        if (known := self.book.orders.get(oid)) is not None:
-            return 200, self._same(known, request)
-        if (waiting := self._in_flight.get(oid)) is not None:
-            return 200, self._same(await self._answer(waiting), request)
-        if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
-            raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
-        if request.valid_until is not None and request.valid_until <= self._database_now():  # R8: never sent late
-            raise invalid(FieldError("valid_until", "has passed already"))
-        risk.check(request, self.book, self.settings.limits)
-        account = self._account(request)
-        if (hold := self.book.holding(account, request.symbol)) is not None:
-            raise unavailable(
-                "held", f"{request.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved."
-            )
-        failpoint.hit("submit.before_commit")
-        answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
-        self._in_flight[oid] = answer
-        self._submit(self._committer, [self._accept(oid, request, account, asker)], answer, oid)
-        return 201, await self._answer(answer)
-
-    def _account(self, request: OrderRequest) -> str:
-        """The account that the order is for: named, or the gateway's first. A hold is found by it, so it is never left open."""
-        accounts = self.book.accounts
-        if not accounts:
-            raise unavailable("no-account", "No gateway has named its accounts yet; the first session is being opened.")
-        if request.account is not None and request.account not in accounts:
-            raise invalid(FieldError("account", f"the gateway manages {', '.join(accounts)}"))
-        return request.account or accounts[0]
-
-    def _same(self, known: Order, request: OrderRequest) -> Order:
-        if not intent.repeats(known, request):
-            raise conflict(request.client_order_id)
-        return known
-
-    async def _answer(self, waiting: asyncio.Future[Order | Problem]) -> Order:
-        try:
-            answer = await asyncio.wait_for(asyncio.shield(waiting), COMMIT_DEADLINE)
-        except TimeoutError:
-            raise unknown_outcome(
-                "The commit's answer did not come in time; retry with the same key, it is safe."
-            ) from None
-        if isinstance(answer, Problem):
-            raise answer
+        [answer] = await self.place_all([request], asker)
         return answer
 
-    def _accept(self, oid: str, request: OrderRequest, account: str, asker: Asker) -> Draft:
-        payload = intent.accepted(request, account)
-        if self._may_license(account, request.symbol):
-            payload |= self._licence(oid)
-        return Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
+    async def place_all(self, requests: Sequence[OrderRequest], asker: Asker) -> list[tuple[int, Order]]:
+        """Accept orders in one commit, all or none; each is answered as by `place`. Raises Problem as `place` does."""
+        wanted = {order_id(self.settings.cluster, asker.subject, r.client_order_id): r for r in requests}
+        for oid, request in wanted.items():
+            if (known := self.book.orders.get(oid)) is not None:
+                accept.same(known, request)
+        up = self.permit.session is not None
+        meant: dict[str, Meant] = {}
+        for place, (oid, request) in enumerate(wanted.items()):
+            if oid not in self.book.orders and oid not in self._in_flight:
+                with accept.naming(place, of=len(wanted)):
+                    meant[oid] = await self.contracts.meant(request, session=up)
+        while waiting := next((self._in_flight[oid] for oid in wanted if oid in self._in_flight), None):
+            await answer_of(waiting)
+        new = [oid for oid in wanted if oid not in self.book.orders]  # and from here to the log nothing is awaited
+        if not meant.keys() >= set(new):  # the book was dropped meanwhile, with what it knew a moment ago (R18)
+            raise unavailable("ledger-reread", "The ledger is being read anew; try again.")
+        coming = self._submit_new(wanted, {oid: meant[oid] for oid in new}, asker) if new else {}
+        answers = []
+        for oid, request in wanted.items():
+            if oid in coming:
+                answers.append((201, await answer_of(coming[oid])))
+            else:
+                answers.append((200, accept.same(self.book.orders[oid], request)))
+        return answers
 
-    def _submit(
-        self, committer: Committer, drafts: Sequence[Draft], answer: asyncio.Future[Order | Problem], oid: str
-    ) -> None:
+    def _submit_new(self, wanted: dict[str, OrderRequest], new: dict[str, Meant], asker: Asker) -> dict[str, Waiting]:
+        if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
+            raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
+        accounts: dict[str, str] = {}
+        for place, (oid, request) in enumerate(wanted.items()):
+            if oid in new:
+                with accept.naming(place, of=len(wanted)):
+                    accounts[oid] = accept.check(
+                        request, new[oid], self.book, self.settings.limits, self._database_now(), len(accounts)
+                    )
+        failpoint.hit("submit.before_commit")
+        drafts, licensed = [], True
+        for oid, contract in new.items():
+            payload = intent.accepted(wanted[oid], accounts[oid], contract)
+            licensed = licensed and self._may_license(
+                accounts[oid], contract.symbol
+            )  # R9: none overtakes the one before
+            if licensed:
+                payload |= self._licence(oid)
+            drafts.append(Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id))
+        loop = asyncio.get_running_loop()
+        answers: dict[str, Waiting] = {oid: loop.create_future() for oid in new}
+        self._in_flight |= answers
+        self._submit(self._committer, drafts, answers)
+        return answers
+
+    def _submit(self, committer: Committer, drafts: Sequence[Draft], answers: dict[str, Waiting]) -> None:
         def done(outcome: Outcome, events: Sequence[Event], why: str) -> None:
-            if self._in_flight.get(oid) is answer:
-                del self._in_flight[oid]
+            for oid, answer in answers.items():
+                if self._in_flight.get(oid) is answer:
+                    del self._in_flight[oid]
             if outcome is Outcome.COMMITTED:
                 self.carry_out(events)
-                result: Order | Problem = self.book.orders[oid]
-            elif outcome is Outcome.REFUSED:
-                result = unavailable("not-written", f"Nothing was written: {why}.")
-            else:
-                result = unknown_outcome(f"The commit's answer was lost: {why}; retry with the same key, it is safe.")
-            self._unwritten.discard(oid)
-            self.cancels.decided(oid)
-            if not answer.done():
-                answer.set_result(result)
+            for oid, answer in answers.items():
+                self._unwritten.discard(oid)
+                self.cancels.decided(oid)
+                if not answer.done():
+                    answer.set_result(result_of(self.book.orders.get(oid), outcome, why))
 
         committer.submit(drafts, done)
 
@@ -313,10 +312,10 @@ class Desk:
             return order  # asked for already, and licensed as soon as it can be
         if payload.get("session") is not None:
             self.cancels.coming(oid)
-        answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
+        answer: Waiting = asyncio.get_running_loop().create_future()
         draft = Draft(kind, payload, utcnow(), oid, asker.subject, asker.correlation_id)
-        self._submit(self._committer, [draft], answer, oid)
-        return await self._answer(answer)
+        self._submit(self._committer, [draft], {oid: answer})
+        return await answer_of(answer)
 
     def _open_one(self, oid: str) -> Order:
         """An order of ours that has not ended. Raises Problem 404 or 409."""
@@ -343,10 +342,10 @@ class Desk:
         if (hold := self.book.holding(*order.contract_key)) is not None:
             raise unavailable("held", f"{order.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved.")
         payload = self.changes.licence(order, request)
-        answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
+        answer: Waiting = asyncio.get_running_loop().create_future()
         draft = Draft(Kind.MODIFY_LICENSED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
-        self._submit(self._committer, [draft], answer, oid)
-        return await self._answer(answer)
+        self._submit(self._committer, [draft], {oid: answer})
+        return await answer_of(answer)
 
     def cancels_to_write(self) -> None:
         """License the cancels that were asked for before they could be written. Call it often."""

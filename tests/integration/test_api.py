@@ -152,8 +152,11 @@ REFUSED: list[tuple[str, object, int, str, set[str]]] = [
     ("an array", [RESTING], 422, "invalid-order", {"body"}),
     ("no key", RESTING, 422, "invalid-order", {"client_order_id"}),
     ("unknown field", body(limitprice="1"), 422, "invalid-order", {"limitprice"}),
-    ("known, not served", body(oca_group="g"), 422, "invalid-order", {"oca_group"}),
-    ("known type, not served", body(order_type="MOC", limit_price=None), 422, "invalid-order", {"order_type"}),
+    ("known, not served", body(parent_client_order_id="p"), 422, "invalid-order", {"parent_client_order_id"}),
+    ("unknown at IB", body(symbol="NOSUCH"), 422, "invalid-order", {"symbol"}),
+    ("unknown conId", body(symbol=None, con_id=1), 422, "invalid-order", {"con_id"}),
+    ("off the tick", body(limit_price="1.005"), 422, "invalid-order", {"limit_price"}),
+    ("good till the past", body(tif="GTD", good_till="2020-01-31T15:00:00Z"), 422, "invalid-order", {"good_till"}),
     ("NUL", body(client_order_id="a\x00b"), 422, "invalid-order", {"client_order_id"}),
     ("NUL in the account", body(account="DU\x00"), 422, "invalid-order", {"account"}),
     ("a float", body(quantity=10.5), 422, "invalid-order", {"quantity"}),
@@ -216,12 +219,6 @@ def test_viewer_reads_and_changes_nothing(pair: RunningPair, method: str, path: 
     assert (answer.status, answer.problem) == (403, "role")
     assert call(pair.leader, "GET", ORDERS, None, bearer("viewer")).status == 200
     assert seq(pair.leader) == before
-
-
-@pytest.mark.parametrize(("method", "path"), [("POST", f"{ORDERS}/batch")])
-def test_what_is_not_served_yet_says_so(pair: RunningPair, method: str, path: str) -> None:
-    answer = call(pair.leader, method, path, {})
-    assert (answer.status, answer.problem) == (422, "not-served-yet")
 
 
 # ---- the standby

@@ -12,7 +12,9 @@ from typing import Any
 from engine.book import Book
 from engine.broker import (
     Admitted,
+    ContractDetail,
     ContractFact,
+    ContractQuery,
     ExecutionFact,
     InUse,
     OpenOrder,
@@ -230,6 +232,7 @@ class ScriptedBroker:
         self.silent, self.failing, self.asked = set[str](), set[str](), list[str]()
         self.pace = DoorPace()
         self.before: dict[str, Callable[[], None]] = {}  # what happens at the broker just before a part is asked for
+        self.contracts: list[ContractDetail] | None = None  # what IB knows of whatever is asked for; None = no answer
         self.show(*facts)
 
     def show(self, *facts: OpenOrder | ExecutionFact | PositionFact) -> None:
@@ -264,6 +267,11 @@ class ScriptedBroker:
     async def positions(self, deadline: float) -> list[PositionFact]:
         await self._answer("positions", deadline)
         return list(self.facts.positions)
+
+    async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
+        if self.contracts is None:
+            raise RequestFailed("nobody knows")
+        return self.contracts
 
     async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
         raise AssertionError("reconciliation opens no session")

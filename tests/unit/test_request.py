@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import Problem
-from engine.request import NOT_SERVED_YET, conflict, parse_order, same_order
+from engine.request import NOT_SERVED_YET, conflict, parse_batch, parse_order, same_order
 
 GOOD: dict[str, Any] = {
     "client_order_id": "s1-000001", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "LMT",
@@ -48,6 +48,24 @@ def test_nulls_of_the_documented_example_are_as_good_as_left_out() -> None:
     assert same_order(order.canonical(), parse_order(GOOD))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"symbol": None, "con_id": 265598},
+        {"order_type": "MOC", "limit_price": None}, {"order_type": "LOC"},
+        {"tif": "GTD", "good_till": "2027-01-31T15:00:00Z"},
+        {"sec_type": "OPT", "strike": "200", "right": "C", "last_trade_date": "20261218"},
+        {"sec_type": "OPT", "local_symbol": "AAPL  261218C00200000"},
+        {"sec_type": "FUT", "last_trade_date": "202612", "exchange": "CME"},
+        {"sec_type": "CASH", "symbol": "EUR", "exchange": "IDEALPRO"},
+        {"oca_group": "g1", "primary_exchange": "NASDAQ"},
+    ],
+)  # fmt: skip
+def test_every_kind_of_order_and_contract_can_be_said(change: dict[str, Any]) -> None:
+    body = {key: value for key, value in (GOOD | change).items() if value is not None}
+    assert parse_order(body).canonical().keys() == body.keys()
+
+
 @pytest.mark.parametrize("field", ["client_order_id", "symbol", "side", "quantity", "order_type"])
 def test_missing_field_is_named(field: str) -> None:
     assert field in refused(**{field: None})
@@ -78,9 +96,20 @@ def test_impossible_value_is_refused_and_its_field_is_named(field: str, value: o
         ({"order_type": "STP", "limit_price": None}, "stop_price"),
         ({"order_type": "STP LMT"}, "stop_price"),
         ({"stop_price": "1"}, "stop_price"),
-        ({"order_type": "MOC", "limit_price": None}, "order_type"),
-        ({"tif": "GTD"}, "tif"),
-        ({"sec_type": "OPT"}, "sec_type"),
+        ({"order_type": "MOC", "limit_price": None, "tif": "GTC"}, "tif"),
+        ({"order_type": "LOC", "tif": "IOC"}, "tif"),
+        ({"tif": "GTD"}, "good_till"),
+        ({"good_till": "2027-01-31T15:00:00Z"}, "good_till"),
+        ({"tif": "GTD", "good_till": "2027-01-31T15:00:00"}, "good_till"),
+        ({"sec_type": "OPT"}, "strike"),
+        ({"sec_type": "OPT", "strike": "200"}, "right"),
+        ({"sec_type": "OPT", "strike": "200", "right": "C"}, "last_trade_date"),
+        ({"sec_type": "FUT", "exchange": "CME"}, "last_trade_date"),
+        ({"sec_type": "FUT", "last_trade_date": "202612"}, "exchange"),
+        ({"sec_type": "CASH"}, "exchange"),
+        ({"strike": "200"}, "strike"),
+        ({"last_trade_date": "202612"}, "last_trade_date"),
+        ({"symbol": None}, "symbol"),
         ({"valid_until": "2026-01-31T15:00:00"}, "valid_until"),
     ],
 )
@@ -158,3 +187,25 @@ def test_canonical_form_says_only_what_the_client_said() -> None:
 def test_conflict_names_the_key() -> None:
     problem = conflict("k1")
     assert (problem.status, problem.errors[0].field) == (409, "client_order_id")
+
+
+# ---- batches
+
+
+def test_batch_names_each_wrong_field_of_each_order() -> None:
+    with pytest.raises(Problem) as caught:
+        parse_batch({"orders": [GOOD, GOOD | {"side": "HOLD"}, GOOD | {"quantity": "0", "tif": "X"}]})
+    assert {e.field for e in caught.value.errors} == {"orders[1].side", "orders[2].quantity", "orders[2].tif"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([GOOD], "body"), ({}, "body"), ({"orders": GOOD}, "body"), ({"orders": [], "more": 1}, "body"), ({"orders": []}, "orders"),
+        ({"orders": [GOOD] * 51}, "orders"), ({"orders": [GOOD, GOOD]}, "orders"), ({"orders": [[]]}, "orders[0].body"),
+    ],
+)  # fmt: skip
+def test_batch_that_is_none_is_refused(body: Any, field: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse_batch(body)
+    assert field in {e.field for e in caught.value.errors}
