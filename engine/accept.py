@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 
 from engine import intent, risk
 from engine.book import Book
@@ -26,9 +27,32 @@ def check(request: OrderRequest, contract: Meant, book: Book, limits: risk.Limit
         raise invalid(FieldError("good_till", "has passed already"))
     risk.check(request, contract.symbol, book, limits, more)
     account = account_for(request, book)
-    if (hold := book.holding(account, contract.symbol)) is not None:
-        raise unavailable("held", f"{contract.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved.")
+    hold = book.holding(account, contract.symbol)
+    if request.break_id is not None and (hold is None or hold.id != request.break_id):
+        raise invalid(FieldError("break_id", f"no such break holds {contract.symbol}; leave it out"))
+    if hold is not None and (hold.id != request.break_id or not reduces(request, contract, account, book)):
+        raise unavailable(
+            "held",
+            f"{contract.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved. An order that only reduces the "
+            "position passes when it names the break in `break_id`.",
+        )
     return account
+
+
+def reduces(request: OrderRequest, contract: Meant, account: str, book: Book) -> bool:
+    """Whether the order only reduces the position, together with what is open on its side of the contract (R29)."""
+    con_id = contract.con_id or request.con_id or 0
+    held = sum(
+        (p.quantity for (where, which), p in book.positions.items()
+         if where == account and (which == con_id if con_id else p.symbol == contract.symbol)), Decimal(0),
+    )  # fmt: skip
+    if held == 0 or (held > 0) is not (request.side == "SELL"):
+        return False
+    open_there = sum(
+        (o.remaining for o in book.open_orders()
+         if (*o.contract_key, o.side) == (account, contract.symbol, request.side)), Decimal(0),
+    )  # fmt: skip
+    return request.quantity + open_there <= abs(held)
 
 
 def account_for(request: OrderRequest, book: Book) -> str:

@@ -59,6 +59,7 @@ class Api:
         server.route("POST", f"{PREFIX}/orders/batch", self.place_batch)
         server.route("GET", f"{PREFIX}/orders", self.orders)
         server.route("GET", f"{PREFIX}/orders/{{id}}", self.one_order)
+        server.route("DELETE", f"{PREFIX}/orders", self.cancel_all)
         server.route("DELETE", f"{PREFIX}/orders/{{id}}", self.cancel)
         server.route("PATCH", f"{PREFIX}/orders/{{id}}", self.modify)
         server.route("GET", f"{PREFIX}/executions", self.executions)
@@ -117,6 +118,23 @@ class Api:
         if not self._standing().leads:
             return self._elsewhere(request, None)
         return self._answer(202, views.order(await self._desk.cancel(request.params["id"], asker)))
+
+    async def cancel_all(self, request: Request) -> Response:
+        """`DELETE /orders?symbol=`: every open order of this subject in the symbol; 202 with the list."""
+        asker = self._access.asker(request, "trader")
+        symbol = request.query.get("symbol")
+        if not symbol:
+            raise invalid(FieldError("symbol", "name the symbol whose orders are to be cancelled"))
+        if not self._standing().leads:
+            return self._elsewhere(request, None)
+        mine = [
+            o for o in self._book.open_orders() if (o.symbol, o.subject) == (symbol, asker.subject) and not o.external
+        ]
+        asked = await asyncio.gather(*(self._desk.cancel(o.id, asker) for o in mine), return_exceptions=True)
+        for order, answer in zip(mine, asked, strict=True):
+            if isinstance(answer, BaseException) and not order.final:  # one that ended meanwhile needs no cancel
+                raise answer
+        return self._answer(202, {"orders": [views.order(o) for o in mine]})
 
     async def modify(self, request: Request) -> Response:
         """`PATCH /orders/{id}`: 202 when the change is licensed; it is there when the order's figures are the new ones."""

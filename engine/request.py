@@ -64,6 +64,7 @@ NOT_SERVED_YET = ("parent_client_order_id",)
 
 EXTRA = (
     "local_symbol", "last_trade_date", "strike", "right", "multiplier", "trading_class", "primary_exchange", "oca_group",
+    "break_id",
 )  # fmt: skip
 """Fields that few orders have; the ledger keeps them beside the others."""
 
@@ -96,6 +97,7 @@ class OrderRequest(BaseModel):
     multiplier: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")] | None = None
     trading_class: Text | None = None
     primary_exchange: Upper | None = None
+    break_id: Text | None = None  # of the hold that this order may pass, because it only reduces the position
     oca_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,32}$")] | None = None
 
     @model_validator(mode="before")

@@ -210,7 +210,10 @@ class Desk:
         return bool(self._licensing) or any(not self._frozen(self.book.orders[oid]) for oid in self.book.queued)
 
     def _frozen(self, order: Order) -> bool:
-        return order.contract_key in self.second_look or self.book.holding(*order.contract_key) is not None
+        if order.contract_key in self.second_look:
+            return True
+        hold = self.book.holding(*order.contract_key)
+        return hold is not None and hold.id != order.extra.get("break_id")
 
     def _licence(self, oid: str) -> dict[str, int]:
         broker_id = max(self._next_broker_id, self.book.order_id_floor)
@@ -364,9 +367,7 @@ class Desk:
                 self._follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)
             elif (why := intent.too_old(order, at, self.settings.max_intent_age)) is not None:
                 self._follow_up(committer, Kind.ORDER_EXPIRED, {"reason": why}, order)
-            elif (
-                opened and order.contract_key not in self.second_look and self.book.holding(*order.contract_key) is None
-            ):
+            elif opened and not self._frozen(order):
                 opened = self._room(now)
                 if opened and self._pace.take(order.symbol, now):
                     self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)

@@ -162,3 +162,17 @@ def test_same_batch_at_the_same_time_is_one_set_of_orders(pair: RunningPair, lea
         in_state(leader, order["id"], "WORKING")
         assert len([e for e in pair.journal(order["id"]) if e["kind"] == "order"]) == 1
     until(lambda: one(leader, answers[0].json["orders"][0]["id"])["perm_id"], "its permId")
+
+
+def test_all_of_ones_own_orders_in_a_symbol_are_cancelled_and_nobody_elses(pair: RunningPair, leader: str) -> None:
+    mine = [placed(leader, symbol="AMZN")["id"] for _ in range(3)]
+    other = placed(leader, symbol="SPY")["id"]
+    answer = call(leader, "DELETE", f"{ORDERS}?symbol=AMZN")
+    assert (answer.status, {o["id"] for o in answer.json["orders"]}) == (202, set(mine))
+    for oid in mine:
+        in_state(leader, oid, "CANCELLED")
+    assert one(leader, other)["state"] == "WORKING"
+    assert call(leader, "DELETE", f"{ORDERS}?symbol=AMZN").json["orders"] == []
+    unnamed = call(leader, "DELETE", ORDERS)
+    assert (unnamed.status, unnamed.fields) == (422, {"symbol"})
+    assert call(pair.standby, "DELETE", f"{ORDERS}?symbol=SPY").status == 307
