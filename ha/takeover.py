@@ -27,8 +27,9 @@ from engine.events import Draft, Kind
 from engine.inbound import Inbound
 from engine.permit import Permit
 from engine.schema import NEW_GATEWAY
-from engine.store import LOCK_TIMEOUT, Refused, StoreError, Unknown
+from engine.store import Refused, StoreError, Unknown
 from engine.submit import Desk
+from ha.claim import claim_epoch, term_row
 from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.phase import TermOver
@@ -156,7 +157,10 @@ class Takeover:
         self._remembered = await self._foretell()
         self._check_lease("before the claim")
         started = self._clock()
-        epoch = await self._claimed(deadline)
+        epoch = await claim_epoch(
+            self._tail.connection, expected=self._epoch_before, at_least=self._remembered.epoch,
+            term=term_row(self.phases, self._me, self._grant), deadline=deadline, clock=self._clock,
+        )  # fmt: skip
         self._check_lease("after the claim")
         failpoint.hit("takeover.claimed")
         try:
@@ -247,37 +251,6 @@ class Takeover:
             except StoreError as error:
                 raise TermOver(f"what the operator confirmed could not be written down: {error}") from error
         self.must_hold, self._tail.seen_seq, self.place_known, self._hold = None, self._book.seq, False, None
-
-    async def _claimed(self, deadline: float) -> int:
-        term = {
-            "kind": self.phases.kind, "reason": self.phases.reason, "from_name": self.phases.from_name, "to_name": self._me.name,
-            "instance": self._me.instance, "url": self._me.url, "version": self._me.version,
-            "etcd_cluster_id": self._grant.cluster_id if self._grant else None,
-        }  # fmt: skip
-        parameters = {
-            "expected": self._epoch_before,
-            "at_least": self._remembered.epoch,
-            "term": json.dumps(term),
-        }
-        while True:
-            try:
-                [row] = await self._tail.connection.run("claim", parameters)
-                return int(row["epoch"])
-            except Refused as refused:
-                if refused.sqlstate != LOCK_TIMEOUT:
-                    raise TermOver(f"the claim was refused: {refused}") from refused
-                if self._clock() > deadline:
-                    raise TermOver("the claim waited too long for transactions in flight") from refused
-                await self._end_older_writers()
-            except Unknown as error:
-                raise TermOver(f"the claim's answer was lost: {error}") from error
-
-    async def _end_older_writers(self) -> None:
-        """R11: a frozen leader's transaction does not hold the claim up for ever."""
-        try:
-            await self._tail.connection.run("end_older_writers", {"epoch": self._epoch_before})
-        except StoreError as error:
-            raise TermOver(f"older writers could not be ended: {error}") from error
 
     def _check_lease(self, when: str) -> None:
         if self._lease.trust_left(self._clock()) <= 0:
@@ -415,9 +388,8 @@ class Takeover:
         """Write what is known of the takeover's cost into its history row; a failure costs the figure, nothing else."""
         if self.term is None:
             return
+        epoch = self.term.epoch
         try:
-            await self._tail.connection.run(
-                "note_phases", {"epoch": self.term.epoch, "phases": json.dumps(more)}, deadline=2.0
-            )
+            await self._tail.connection.run("note_phases", {"epoch": epoch, "phases": json.dumps(more)}, deadline=2.0)
         except StoreError as error:
-            logger.warning("the phases of epoch {} were not noted: {}", self.term.epoch, error)
+            logger.warning("the phases of epoch {} were not noted: {}", epoch, error)

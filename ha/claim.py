@@ -1,0 +1,51 @@
+"""The claim of the next epoch: one statement in PostgreSQL, and what may stand in its way (R10, R11, R31)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.clock import Clock
+from engine.store import LOCK_TIMEOUT, Connection, Refused, StoreError, Unknown
+from ha.lease import Grant, LeaderRecord
+from ha.phase import TermOver
+from ha.term import Phases
+
+
+def term_row(phases: Phases, me: LeaderRecord, grant: Grant | None) -> dict[str, Any]:
+    """What the term's row in the history says of who claims, and why."""
+    return {
+        "kind": phases.kind, "reason": phases.reason, "from_name": phases.from_name, "to_name": me.name,
+        "instance": me.instance, "url": me.url, "version": me.version,
+        "etcd_cluster_id": grant.cluster_id if grant is not None else None,
+    }  # fmt: skip
+
+
+async def claim_epoch(
+    connection: Connection, *, expected: int, at_least: int, term: dict[str, Any], deadline: float, clock: Clock
+) -> int:
+    """The new epoch, above `at_least`, if the present one is `expected`. Raises TermOver; an answer that was lost is one too.
+
+    The statement waits a bounded time for transactions in flight; whoever writes under an older epoch for longer is ended.
+    """
+    parameters = {"expected": expected, "at_least": at_least, "term": json.dumps(term)}
+    while True:
+        try:
+            [row] = await connection.run("claim", parameters)
+            return int(row["epoch"])
+        except Refused as refused:
+            if refused.sqlstate != LOCK_TIMEOUT:
+                raise TermOver(f"the claim was refused: {refused}") from refused
+            if clock() > deadline:
+                raise TermOver("the claim waited too long for transactions in flight") from refused
+            await _end_older_writers(connection, expected)
+        except Unknown as error:
+            raise TermOver(f"the claim's answer was lost: {error}") from error
+
+
+async def _end_older_writers(connection: Connection, epoch: int) -> None:
+    """R11: a frozen leader's transaction does not hold the claim up for ever."""
+    try:
+        await connection.run("end_older_writers", {"epoch": epoch})
+    except StoreError as error:
+        raise TermOver(f"older writers could not be ended: {error}") from error
