@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -53,6 +53,24 @@ def reduces(request: OrderRequest, contract: Meant, account: str, book: Book) ->
          if (*o.contract_key, o.side) == (account, contract.symbol, request.side)), Decimal(0),
     )  # fmt: skip
     return request.quantity + open_there <= abs(held)
+
+
+def check_all(
+    wanted: Mapping[str, OrderRequest],
+    new: Mapping[str, Meant],
+    book: Book,
+    limits: risk.Limits,
+    now: datetime,
+    *,
+    coming: int,
+) -> dict[str, str]:
+    """`check` for those of the orders that are new, by id; `coming` orders are on their way to the log. Raises as `check` does."""
+    accounts: dict[str, str] = {}
+    for place, (oid, request) in enumerate(wanted.items()):
+        if oid in new:
+            with naming(place, of=len(wanted)):
+                accounts[oid] = check(request, new[oid], book, limits, now, coming + len(accounts))
+    return accounts
 
 
 def account_for(request: OrderRequest, book: Book) -> str:

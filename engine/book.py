@@ -176,6 +176,8 @@ class Book:
 
     def _touched(self, order: Order, seq: int, at: datetime) -> None:
         order.seq, order.updated_at = seq, at
+        if order.final:
+            order.asked, order.asked_session = {}, None  # a change of an order that has ended is over too
         self.count(order)
         self._index(order)
 

@@ -172,12 +172,12 @@ class _Session:
     def execDetails(self, request_id: int, contract: Any, execution: Any) -> None:
         fact = ib_facts.execution(contract, execution)
         if request_id >= FIRST_REQUEST_ID:
-            self._collect("executions", fact)
+            self._collect("executions", fact, request_id)
         else:
             self.tell(fact)
 
-    def execDetailsEnd(self, _request_id: int) -> None:
-        self._end("executions")
+    def execDetailsEnd(self, request_id: int) -> None:
+        self._end("executions", request_id)
 
     def commissionReport(self, report: Any) -> None:
         self.tell(ib_facts.commission(report))
@@ -189,11 +189,11 @@ class _Session:
         self._collect("positions", fact)
         self.tell(fact)
 
-    def contractDetails(self, _request_id: int, details: Any) -> None:
-        self._collect("contract_details", ib_facts.contract_detail(details))
+    def contractDetails(self, request_id: int, details: Any) -> None:
+        self._collect("contract_details", ib_facts.contract_detail(details), request_id)
 
-    def contractDetailsEnd(self, _request_id: int) -> None:
-        self._end("contract_details")
+    def contractDetailsEnd(self, request_id: int) -> None:
+        self._end("contract_details", request_id)
 
     def positionEnd(self) -> None:
         self._end("positions")
@@ -202,12 +202,13 @@ class _Session:
         self._collect("current_time", seconds)
         self._end("current_time")
 
-    def _collect(self, what: str, item: Any) -> None:
-        if (collection := self.collecting.get(what)) is not None:
+    def _collect(self, what: str, item: Any, request_id: int | None = None) -> None:
+        if (collection := self.collecting.get(what)) is not None and request_id in (None, collection.request_id):
             collection.items.append(item)
 
-    def _end(self, what: str) -> None:
-        if (collection := self.collecting.get(what)) is not None:
+    def _end(self, what: str, request_id: int | None = None) -> None:
+        """The answer is complete; what comes late for a request that was given up is nobody's."""
+        if (collection := self.collecting.get(what)) is not None and request_id in (None, collection.request_id):
             collection.end()
 
 

@@ -70,6 +70,10 @@ class Cancels:
             return {}
         return {"session": self._permit.session, "broker_order_id": pair[0], "perm_id": pair[1]}
 
+    def must_be_asked(self, order: Order) -> bool:
+        """Whether an ask changes anything: nobody asked yet, or what was licensed died with its session, written or not."""
+        return not order.cancel_requested or order.cancel_session not in (None, self._permit.session)
+
     def coming(self, oid: str) -> None:
         """A licence for this order's cancel is on its way to the log: it counts for the pace until `decided`."""
         self._coming.add(oid)

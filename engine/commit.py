@@ -19,6 +19,7 @@ from loguru import logger
 from engine import failpoint
 from engine.book import Book
 from engine.clock import Clock, boottime, iso, utcnow
+from engine.digest import written
 from engine.events import Draft, Event, place
 from engine.store import HOLE, OTHER_EVENTS, Connection, Refused, Unknown, writer_name
 from engine.trial import Trial
@@ -117,7 +118,7 @@ class Committer:
                 "epoch": self.epoch,
                 "instance": self._instance,
                 "seq": book.seq,
-                "digest": f"{book.digest:016x}",
+                "digest": written(book.digest),
                 "state": self.state,
             },
             deadline=2.0,

@@ -47,6 +47,7 @@ class Contracts:
         self._known: dict[ContractQuery, Meant] = {}
         self._traded: dict[ContractQuery, Meant] = {}  # from the ledger, without the steps of its prices
         self._asking: dict[ContractQuery, asyncio.Task[None]] = {}
+        self._shared: dict[ContractQuery, asyncio.Future[Meant | None]] = {}
         book.observers.append(self._learn)
 
     def remembered(self, request: OrderRequest) -> Meant | None:
@@ -61,12 +62,15 @@ class Contracts:
             self._traded[asked] = Meant(order.symbol, order.con_id)
 
     async def meant(self, request: OrderRequest, *, session: bool) -> Meant:
-        """What `request` is about. Raises Problem 422 with the field, or 503 for a conId alone that nobody can look up now."""
+        """What `request` is about; `session`: IB can be asked now.
+
+        Raises Problem 422 with the field, or 503 for a conId alone that nobody can look up now.
+        """
         query = query_of(request)
         if (meant := self._known.get(query)) is None and (meant := self._traded.get(query)) is not None and session:
             self._ask_behind(query)
         elif meant is None and session:
-            meant = await self._ask(query)
+            meant = await self._ask_together(query)
         if meant is not None:
             check_steps(request, meant)
             return meant
@@ -75,6 +79,13 @@ class Contracts:
         raise unavailable(
             "contract-unknown", f"Contract {query.con_id} cannot be looked up now; name its symbol, or try again."
         )
+
+    async def _ask_together(self, query: ContractQuery) -> Meant | None:
+        """One request for all who wait for the same answer."""
+        if (asking := self._shared.get(query)) is None:
+            asking = self._shared[query] = asyncio.ensure_future(self._ask(query))
+            asking.add_done_callback(lambda _: self._shared.pop(query, None))
+        return await asyncio.shield(asking)
 
     async def _ask(self, query: ContractQuery) -> Meant | None:
         """IB's word, None when it does not come. Raises Problem 422."""

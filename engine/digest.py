@@ -20,6 +20,18 @@ from engine.position import Break, Execution, Position
 DIGEST_VERSION = 3
 """Raised whenever the same state gives another number; digests of two versions are not compared (R22)."""
 
+
+def written(digest: int) -> str:
+    """How a digest is told to the other replica: with its version, as two versions' say nothing of each other (R22)."""
+    return f"{DIGEST_VERSION}:{digest:016x}"
+
+
+def differs(ours: int, told: str) -> bool:
+    """Whether `told` is another digest of this version than `ours`."""
+    version, _, _ = told.partition(":")
+    return version == str(DIGEST_VERSION) and told != written(ours)
+
+
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 Entity = Order | Execution | Position | Break

@@ -110,10 +110,15 @@ def _changed(book: Book, event: Event, p: Payload) -> None:
 
 def _modify_licensed(book: Book, event: Event, p: Payload) -> None:
     """A change is on its way to the broker: the order's figures stay what they are until the broker shows the new ones."""
-    changes, session = dict(p["changes"]), p["session"]
+    changes, session, known = dict(p["changes"]), p["session"], book.orders.get(event.order_id or "")
+    if known is not None and p.get("revision", known.revision) != known.revision:
+        raise ValueError(f"order {known.id} is at revision {known.revision}, not {p['revision']}")
 
     def write(order: Order) -> None:
-        order.asked, order.asked_session = dict(sorted((order.asked | changes).items())), session
+        before = (
+            order.asked if order.asked_session == session else {}
+        )  # what a dead session was asked is not asked again
+        order.asked, order.asked_session = dict(sorted((before | changes).items())), session
         order.revision += 1
 
     book.change(event, write)
@@ -147,7 +152,7 @@ def _in_doubt(book: Book, event: Event, p: Payload) -> None:
 def _cancel_requested(book: Book, event: Event, p: Payload) -> None:
     def write(order: Order) -> None:
         order.cancel_requested = True
-        order.cancel_session = p.get("session") or order.cancel_session
+        order.cancel_session = p.get("session")  # None: asked for anew, whatever an earlier session was asked
 
     book.change(event, write)
 

@@ -38,8 +38,7 @@ class Changes:
     def licence(self, order: Order, request: ChangeRequest) -> Payload:
         """The payload that licenses the change now. Raises Problem 409, 412, 422 or 503; nothing was written then."""
         if request.revision != order.revision:
-            detail = f"Order {order.id} is at revision {order.revision}, not {request.revision}: read it again."
-            raise Problem(412, "revision-mismatch", "The order has changed meanwhile", detail)
+            raise revision_mismatch(order, request)
         self._check_figures(order, request.changes)
         if order.state is not State.WORKING or order.cancel_requested:
             now = "is being cancelled" if order.cancel_requested else f"is {order.state}, not WORKING"
@@ -52,7 +51,7 @@ class Changes:
         if self._broker.pace.full(self._clock()):
             raise unavailable("pace", "The broker takes no more messages in this second; try again.")
         return {
-            "session": self._permit.session, "broker_order_id": pair[0], "perm_id": pair[1],
+            "session": self._permit.session, "broker_order_id": pair[0], "perm_id": pair[1], "revision": request.revision,
             "changes": {name: str(figure) for name, figure in request.changes.items()},
         }  # fmt: skip
 
@@ -71,6 +70,13 @@ class Changes:
         if excesses := risk.excesses(self._limits, order.symbol, quantity, price):
             raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(excesses))
 
+    @staticmethod
+    def _over(order: Order) -> str | None:
+        """Why the change must not be written any more: it would come behind a cancel, or after the end."""
+        if order.final:
+            return f"the order is {order.state}"
+        return "the order is being cancelled" if order.cancel_requested else None
+
     def write(self, event: Event, reference: str, not_written: Callable[[Draft], None]) -> None:
         """Write what this committed event licenses; what was certainly not written is told by `not_written`."""
         payload, order = event.payload, self._book.orders[event.order_id or ""]
@@ -80,10 +86,17 @@ class Changes:
             intent.outgoing(order, reference), broker_order_id=licence.broker_order_id, **figures
         )
         try:
-            if (why := self._permit.refuses_write(licence, self._clock())) is None:  # R2: the check and the write,
+            why = self._over(order) or self._permit.refuses_write(licence, self._clock())
+            if why is None:  # R2: the check and the write,
                 self._broker.place(changed)  # with no await between them
         except (ConnectionError, Paced) as error:
             why = str(error) or "there is no broker session"
         if why is not None:
             logger.warning("the change of order {} was not written: {}", order.id, why)
             not_written(intent.follow_up(Kind.MODIFY_REFUSED, {"reason": f"not written: {why}"}, order, utcnow()))
+
+
+def revision_mismatch(order: Order, request: ChangeRequest) -> Problem:
+    """412: the change was made of another revision than the present one."""
+    detail = f"Order {order.id} is at revision {order.revision}, not {request.revision}: read it again."
+    return Problem(412, "revision-mismatch", "The order has changed meanwhile", detail)

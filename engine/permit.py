@@ -6,7 +6,9 @@ The permit is checked on the line above each write to the broker, with no await 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,12 @@ class Permit:
     def gate_open(self, now: float) -> bool:
         """Whether an intent accepted now may carry its licence in the same commit."""
         return self.proven(now) and self.session is not None and not self.shut
+
+    def obey(self, control: Mapping[str, Any]) -> None:
+        """Take up operators' wishes as the database has them (R29)."""
+        halted = control.get("halted")
+        said = halted.get("reason") if isinstance(halted, Mapping) else None
+        self.halted = None if halted is None else str(said or "by an operator")
 
     def gate_reasons(self, now: float) -> list[str]:
         """Sentences that say why the gate is shut; empty when it is open."""

@@ -27,7 +27,7 @@ from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
 from engine.errors import Problem, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
-from engine.modify import Changes
+from engine.modify import Changes, revision_mismatch
 from engine.order import Order, State
 from engine.pace import OrderPace
 from engine.permit import Licence, Permit
@@ -122,7 +122,10 @@ class Desk:
         for oid, request in wanted.items():
             if (known := self.book.orders.get(oid)) is not None:
                 accept.same(known, request)
-        up = self.permit.session is not None
+        up = (
+            self.permit.session is not None and not self.permit.shut
+        )  # no verdict of a gateway without its link, and no
+        # request in the way of a reconciliation
         meant: dict[str, Meant] = {}
         for place, (oid, request) in enumerate(wanted.items()):
             if oid not in self.book.orders and oid not in self._in_flight:
@@ -145,13 +148,9 @@ class Desk:
     def _submit_new(self, wanted: dict[str, OrderRequest], new: dict[str, Meant], asker: Asker) -> dict[str, Waiting]:
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
-        accounts: dict[str, str] = {}
-        for place, (oid, request) in enumerate(wanted.items()):
-            if oid in new:
-                with accept.naming(place, of=len(wanted)):
-                    accounts[oid] = accept.check(
-                        request, new[oid], self.book, self.settings.limits, self._database_now(), len(accounts)
-                    )
+        accounts = accept.check_all(
+            wanted, new, self.book, self.settings.limits, self._database_now(), coming=len(self._in_flight)
+        )
         failpoint.hit("submit.before_commit")
         drafts, licensed = [], True
         for oid, contract in new.items():
@@ -309,7 +308,7 @@ class Desk:
             raise unavailable("not-leader", "This replica cannot write now.")
         if order.state is State.QUEUED and oid not in self._licensing and not self._held():
             kind, payload = Kind.ORDER_CANCELLED, {"reason": UNSENT}
-        elif (payload := self.cancels.licence(order)) or not order.cancel_requested:
+        elif (payload := self.cancels.licence(order)) or self.cancels.must_be_asked(order):
             kind = Kind.CANCEL_REQUESTED
         else:
             return order  # asked for already, and licensed as soon as it can be
@@ -344,11 +343,18 @@ class Desk:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
         if (hold := self.book.holding(*order.contract_key)) is not None:
             raise unavailable("held", f"{order.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved.")
+        if order.contract_key in self.second_look:
+            raise unavailable("held", f"What became of an order in {order.symbol} is being looked at; try again.")
         payload = self.changes.licence(order, request)
-        answer: Waiting = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
         draft = Draft(Kind.MODIFY_LICENSED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], {oid: answer})
-        return await answer_of(answer)
+        try:
+            return await answer_of(answer)
+        except Problem as problem:
+            if problem.kind == "not-written" and order.revision != request.revision:  # another one came first
+                raise revision_mismatch(order, request) from problem
+            raise
 
     def cancels_to_write(self) -> None:
         """License the cancels that were asked for before they could be written. Call it often."""
@@ -361,7 +367,7 @@ class Desk:
         committer, now = self._committer, self._clock()
         if committer is None or not self.permit.proven(now) or not self.book.queued or self._held():
             return
-        opened, at = self.permit.gate_open(now), self._database_now()
+        opened, at = self.permit.gate_open(now) and self.permit.halted is None, self._database_now()
         for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
             if order.cancel_requested:  # while it was being licensed, and then it was not written
                 self._follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from engine.clock import Clock
 from engine.store import LOCK_TIMEOUT, Connection, Refused, StoreError, Unknown
-from ha.lease import Grant, LeaderRecord
+from ha.lease import Grant, LeaderRecord, LeasePort
 from ha.phase import TermOver
+from ha.shared_state import Memory, foretell
 from ha.term import Phases
 
 
@@ -19,6 +22,17 @@ def term_row(phases: Phases, me: LeaderRecord, grant: Grant | None) -> dict[str,
         "instance": me.instance, "url": me.url, "version": me.version,
         "etcd_cluster_id": grant.cluster_id if grant is not None else None,
     }  # fmt: skip
+
+
+async def foretold(lease: LeasePort, seen: int, check: Callable[[], None]) -> Memory:
+    """R18: etcd knows the epoch before it is claimed: a database that loses the claim cannot give it a second time.
+
+    Returns what etcd remembers of the ledger. `check` raises TermOver when the lease is over before etcd has answered.
+    """
+    while (memory := await foretell(lease, seen)) is None:
+        check()
+        await asyncio.sleep(0.05)
+    return memory
 
 
 async def claim_epoch(
@@ -49,3 +63,17 @@ async def _end_older_writers(connection: Connection, epoch: int) -> None:
         await connection.run("end_older_writers", {"epoch": epoch})
     except StoreError as error:
         raise TermOver(f"older writers could not be ended: {error}") from error
+
+
+async def is_where_the_last_term_was(connection: Connection, place: tuple[str, str] | None) -> bool:
+    """R18: whether this server and timeline are those of the last term: a promoted copy may lack what it wrote last."""
+    try:
+        rows = await connection.run("last_term")
+    except StoreError as error:
+        raise TermOver(f"the database went away before the claim: {error}") from error
+    return not rows or (rows[0]["system_identifier"], rows[0]["timeline"]) == place
+
+
+def new_gateway_sentence(moved: dict[str, str]) -> str:
+    """R14: why everything is held after the gateway has changed."""
+    return f"the gateway was {moved['was']} and is {moved['is']} now: confirm that {moved['was']} is off"

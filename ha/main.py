@@ -165,6 +165,9 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         client_id=settings.tws_client_id,
         present_session=lambda: permit.session,
         losses=lambda: inbound.losses,
+        link_up=lambda: "link" not in permit.shut,
+        carry_out=desk.carry_out,
+        limits=desk.settings.limits,
     )
 
     def make_takeover(on_fenced: Callable[[str], None]) -> Takeover:

@@ -75,13 +75,14 @@ class Node:
         self._last_sign: float | None = None
         self._seen_campaigning: LeaderSeen | None = None  # the leader key when the last campaign began
         self._handed_over: str | None = None  # why the leader hands over to this replica, from its own mouth
-        self._stand_back_until = float("-inf")  # after a voluntary hand-over the other one goes first
+        self._stand_back_until = self._backed_off_until = float("-inf")  # after a hand-over; after a failed term (R33)
         self._would_have: str | None = None
         self.led_since = float("-inf")  # when this replica last began to lead
         self._queue: asyncio.Queue[tuple[On, str, object]] = asyncio.Queue()
         self._phase: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = False
+        self._defect: BaseException | None = None
         self._standby_again = asyncio.Event()
 
     @property
@@ -130,6 +131,8 @@ class Node:
 
     def failed(self) -> BaseException | None:
         """What ended one of the node's own tasks: a defect, after which the process must not go on."""
+        if self._defect is not None:
+            return self._defect
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()
@@ -164,7 +167,7 @@ class Node:
                 self.inbound.losses += 1
                 self.tender.doubt(f"a message of the gateway could not be decoded: {fact.text}")
             case BrokerError(code=codes.LINK_LOST):
-                self._shut("link", "The gateway lost its link to IB (1100).")
+                self.tender.link_lost()
             case BrokerError(code=code) if code in codes.LINK_RESTORED:
                 self.tender.link_restored()
             case _:
@@ -180,7 +183,7 @@ class Node:
         self.seen, self.etcd_problem = seen, None
         if seen.record is not None and seen.record.instance != self.me.instance:
             self._other_led = seen.record.name
-            self._stand_back_until = float("-inf")  # the other one went first: what it stood back for has come
+            self._stand_back_until = float("-inf")  # the other one went first
         self._campaign_if_free()
 
     def _lease_said(self, outcome: Outcome) -> None:
@@ -237,7 +240,8 @@ class Node:
 
     def _campaign_if_free(self) -> None:
         free = self.seen is not None and not self.seen.taken
-        if not free or self.state is not State.STANDBY or self._stopping or self._clock() < self._stand_back_until:
+        waits = self._clock() < max(self._stand_back_until, self._backed_off_until)
+        if not free or waits or self.state is not State.STANDBY or self._stopping:
             return
         if (why := self.unfit()) is not None:
             self._say_once(f"there is no leader, but this replica cannot take over: {why}")
@@ -296,6 +300,8 @@ class Node:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a phase meets, the gate is shut and the lease given back
             logger.exception("a defect in phase {}", act)
+            if act is Act.STEP_DOWN:  # nobody else would end this term: the process does, and its supervisor
+                self._defect = error
             self._failed(f"a defect in phase {act}: {error}")
         else:
             if event is not None:
@@ -303,7 +309,7 @@ class Node:
 
     def _failed(self, why: str) -> None:
         """The term ends before its time; the next one is not tried at once (R33)."""
-        self._stand_back_until = self._clock() + self._back_off.pause()
+        self._backed_off_until = self._clock() + self._back_off.pause()
         self.takeover.shut()
         self._queue.put_nowait((On.ENDED, why, None))
 
@@ -322,13 +328,8 @@ class Node:
 
     async def _campaign(self) -> On:
         other, handed_over, self._handed_over = self._other_led, self._handed_over, None
-        if other is None:
-            phases = Phases("start", "no leader was there", noticed=self._clock())
-        elif handed_over is not None:
-            phases = Phases("switchover", handed_over, other, noticed=self._clock())
-        else:
-            last_sign = max(self.tail.beat_seen_at, self._heard_at())
-            phases = Phases("failover", f"the lease of {other} ended", other, last_sign, self._clock())
+        last_sign = max(self.tail.beat_seen_at, self._heard_at())
+        phases = Phases.of_campaign(other, handed_over, last_sign, self._clock())
         self._seen_campaigning = self.seen
         return await self.takeover.campaign(phases)
 

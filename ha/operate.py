@@ -24,12 +24,15 @@ from engine.events import Draft, Kind
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
 from engine.store import Connection, StoreError
+from ha.link import FIT_EVERY
 from ha.node import Node
 from ha.phase import TermOver
 from ha.role import HAS_EPOCH, State
 from ha.watch import Watch
 
 PREFIX = "/api/v1/cluster"
+NEXT_WORD = 2 * FIT_EVERY
+"""Seconds that a hand-over waits for a word of a replica that could not take over when it last spoke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,20 @@ class Operate:
             raise Problem(409, "handing-over", "A hand-over is under way", "Wait for its end.")
         if to == self._node.me.name:
             raise Problem(409, "leads-already", "Nothing to do", f"{to} leads already.")
-        reasons = self._hard_reasons(to)
+        asked = self._clock()
+        if reasons := self._hard_reasons(to):  # it may have become fit since it last said how it is
+            await self._next_word(asked)
+            reasons = self._hard_reasons(to)
         if reasons or (not force and (reasons := self._soft_reasons())):
             raise Problem(412, "not-safe-now", "Not handed over", " ".join(reasons))
         reason = str(body.get("reason") or "an operator asked for it")
         self._handing_over = asyncio.create_task(self.hand_over(reason), name="hand over")
         return Response(202, {"from": self._node.me.name, "to": self._other_name(), "reason": reason})
+
+    async def _next_word(self, asked: float) -> None:
+        """Until the other replica has said how it is since `asked`, or says nothing."""
+        while self._watch.link.heard.at < asked and self._clock() - asked < NEXT_WORD:  # noqa: ASYNC110 - a bounded condition
+            await asyncio.sleep(0.01)
 
     def _other_name(self) -> str | None:
         name = self._watch.link.heard.words.get("name")
@@ -165,6 +176,8 @@ class Operate:
             return response
         await self._seen("halted", True)
         node = self._node
+        if node.takeover.committer is not None:  # what was licensed before is written, or never will be, after this
+            await node.takeover.committer.commit(())
         out = [o for o in node.book.open_orders() if not o.external]
         if body.get("cancel_open") is True:
             for order in out:  # one by one: a global cancel would take other people's orders with it
@@ -197,7 +210,9 @@ class Operate:
             raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
         who = (asker.subject, request.correlation_id)
         drafts = []
-        if found.kind == "in_doubt" and found.order_id is not None:
+        if found.order_id is not None and (
+            found.kind == "in_doubt" or (found.kind, resolution) == ("vanished", "dead")
+        ):
             drafts.append(await self._dead(found.order_id, resolution, who))
         payload = {"id": found.id, "resolution": resolution, "reason": reason, "by": asker.subject}
         drafts.append(Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, *who))
@@ -209,7 +224,7 @@ class Operate:
         return Response(200, views.found_break(found))
 
     async def _dead(self, oid: str, resolution: str, who: tuple[str, str]) -> Draft:
-        """R1: an operator calls an order in doubt dead, on a fresh snapshot; late evidence would reopen it."""
+        """R1, R25: an operator calls an order in doubt or vanished dead, on a fresh snapshot; late evidence would reopen it."""
         if resolution != "dead":
             raise Problem(422, "not-served-yet", "Not served yet", "For an order in doubt this version serves `dead`.")
         try:
@@ -221,7 +236,10 @@ class Operate:
             raise unavailable(
                 "no-snapshot", f"The snapshot is not complete: {', '.join(result.missing) or result.why}."
             )
-        if order.state is not OrderState.IN_DOUBT:
+        still = any(
+            b.order_id == oid and b.kind in ("in_doubt", "vanished") for b in self._node.book.open_breaks.values()
+        )
+        if order.final or not still:
             raise Problem(409, "changed-meanwhile", "It is no longer in doubt", f"Order {oid} is {order.state}.")
         return Draft(Kind.ORDER_CANCELLED, {"reason": "operator_dead"}, utcnow(), oid, *who)
 
@@ -268,6 +286,8 @@ def _object(request: Request, allowed: set[str]) -> dict[str, Any]:
         return {}
     if not isinstance(body, dict):
         raise invalid(FieldError("body", "one JSON object"))
+    if nul := [name for name, value in body.items() if isinstance(value, str) and "\x00" in value]:
+        raise invalid(*(FieldError(name, "no NUL characters, please: PostgreSQL keeps none") for name in nul))
     if unknown := set(body) - allowed:
         raise invalid(
             *(

@@ -96,7 +96,8 @@ class Peers:
         peer.health, peer.status = None, 0
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError, OSError):
             async with session.get(f"{peer.url}/health") as answer:
-                peer.health, peer.status = await answer.json(), answer.status
+                said = await answer.json()
+                peer.health, peer.status = (said, answer.status) if isinstance(said, dict) else (None, 0)
         peer.asked_at = self._clock()
         if peer.health is not None:
             self._compare(peer, peer.health)

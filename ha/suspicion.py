@@ -54,6 +54,10 @@ class Silence:
         """The later of the two signs."""
         return max(self.heartbeat_at, self.proof_at)
 
+    def due_in(self, now: float) -> float | None:
+        """Seconds until the leader can be silent for long enough, if it gives no further sign; None without a leader."""
+        return None if self.who is None else self.last_sign() + self.after - now
+
     def suspects(self, now: float, *, database_seen_at: float, fresh: float = 1.0) -> bool:
         """Whether the leader has been silent on both ways for long enough, while this replica was there to hear it.
 

@@ -15,8 +15,9 @@ from loguru import logger
 
 from engine.book import Book, Hole, UnknownKind
 from engine.clock import Clock, boottime
+from engine.digest import differs, written
 from engine.errors import IllegalTransition
-from engine.events import Event
+from engine.events import Event, Kind
 from engine.store import Connection, Row, StoreError
 
 PULSE_EVERY = 0.25
@@ -45,6 +46,9 @@ class Tail:
         self.pulsed_at = float("-inf")  # start of the last pulse that was answered
         self.control: dict[str, Any] = {}  # operators' wishes
         self.place: tuple[str, str] | None = None  # the server's identity and timeline
+        self.changed = (
+            False  # whether the database was seen to change under this replica since its book was last reconciled (R18)
+        )
         self.seen_seq = 0  # the last event that this replica has ever seen, whatever the database says now (R18)
         self.etcd_cluster_id: str | None = None  # of the last term (R32)
 
@@ -116,7 +120,9 @@ class Tail:
         while True:
             rows = await self.connection.run("events_after", {"after": self._book.seq, "limit": _BATCH})
             for row in rows:
-                self._book.apply(event_of(row))
+                self._book.apply(event := event_of(row))
+                if event.kind == Kind.BREAK_RESOLVED and self._book.breaks[event.payload["id"]].kind == "everything":
+                    self.seen_seq = 0  # an operator has looked: the log goes on from where it stands
             self.seen_seq = max(self.seen_seq, self._book.seq)
             if len(rows) < _BATCH:
                 return
@@ -132,15 +138,16 @@ class Tail:
         if pulse["beat"] != self.beat:
             self.beat, self.beat_seen_at = pulse["beat"], now
         ours = self._book.digest_at(pulse["proof_seq"])
-        if ours is not None and pulse["proof_seq"] > 0 and f"{ours:016x}" != pulse["digest"]:
+        if ours is not None and pulse["proof_seq"] > 0 and differs(ours, pulse["digest"]):
             self.digest_differs = (
-                f"at event {pulse['proof_seq']} this book's digest is {ours:016x}, the leader's {pulse['digest']}"
+                f"at event {pulse['proof_seq']} this book's digest is {written(ours)}, the leader's {pulse['digest']}"
             )
 
     def _went_back(self, how: str) -> None:
         """R18: the database may lack what was seen. The book is dropped and read anew; what was seen is remembered."""
         logger.critical("the database is not what it was: {}; reading it anew", how)
         self.seen_seq = max(self.seen_seq, self._book.seq)
+        self.changed = True
         self._book.reset()
         self.digest_differs = None
 

@@ -14,6 +14,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -29,12 +30,12 @@ from engine.permit import Permit
 from engine.schema import NEW_GATEWAY
 from engine.store import Refused, StoreError, Unknown
 from engine.submit import Desk
-from ha.claim import claim_epoch, term_row
+from ha.claim import claim_epoch, foretold, is_where_the_last_term_was, new_gateway_sentence, term_row
 from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.phase import TermOver
 from ha.role import On
-from ha.shared_state import Memory, Spending, foretell, remember, spend_suspicion
+from ha.shared_state import Memory, Spending, remember, spend_suspicion
 from ha.startup import account_sentence
 from ha.tail import Tail
 from ha.term import Phases, Term
@@ -154,8 +155,10 @@ class Takeover:
         await self._tail.stop()
         self._other_etcd()
         deadline = self._clock() + self._rules.claim_deadline
-        self._remembered = await self._foretell()
+        check = partial(self._check_lease, "while etcd was told of the epoch")
+        self._remembered = await foretold(self._lease, max(self._epoch_before, self._tail.epoch), check)
         self._check_lease("before the claim")
+        known = not self._tail.changed and await is_where_the_last_term_was(self._tail.connection, self._tail.place)
         started = self._clock()
         epoch = await claim_epoch(
             self._tail.connection, expected=self._epoch_before, at_least=self._remembered.epoch,
@@ -177,22 +180,12 @@ class Takeover:
             f"the database ends at event {self._book.seq}, but event {seen} was seen: it went back in time"
         )  # fmt: skip
         self.must_hold, self._hold = self.must_hold or self._still_held(), None
-        self.place_known = self._remembered.seq > 0 and self.must_hold is None
+        self.place_known = known and self._remembered.seq > 0 and self.must_hold is None
+        self._tail.changed = False  # the first look of this term is a whole one
         await self._begin(epoch, started)
         if self.must_hold is not None:
             await self.hold(self.must_hold)
         return On.CLAIMED
-
-    async def _foretell(self) -> Memory:
-        """R18: etcd knows the epoch before it is claimed: a database that loses the claim cannot give it a second time.
-
-        Returns what etcd remembers of the ledger. Raises TermOver when the lease is over before etcd has answered.
-        """
-        seen = max(self._epoch_before, self._tail.epoch)
-        while (memory := await foretell(self._lease, seen)) is None:
-            self._check_lease("while etcd was told of the epoch")
-            await asyncio.sleep(0.05)
-        return memory
 
     def _still_held(self) -> str | None:
         """Why an earlier term holds everything, None when none does: a hold ends by an operator, not by its leader's death."""
@@ -206,7 +199,8 @@ class Takeover:
         """
         self._permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
         committer = self._present()
-        if self._hold is None and (found := self._book.holds_everything) is not None:
+        found = self._book.holds_everything
+        if self._hold is None and found is not None and found.broker.get("why") == why:
             self._hold = found.id
         if self._hold is None:
             seq = str(self._book.seq)
@@ -245,7 +239,8 @@ class Takeover:
     async def forget_hold(self) -> None:
         """An operator has looked: the log goes on from where the database stands. Raises TermOver."""
         committer = self._present()
-        if NEW_GATEWAY in committer.control and self.must_hold is not None:
+        moved = committer.control.get(NEW_GATEWAY)
+        if moved is not None and self.must_hold == new_gateway_sentence(moved):
             try:
                 await self._tail.connection.run("wish_no_more", {"key": NEW_GATEWAY}, deadline=2.0)
             except StoreError as error:
@@ -274,6 +269,10 @@ class Takeover:
             await self.committer.open()
         except StoreError as error:
             raise TermOver(f"the database went away after the claim: {error}") from error
+        self.committer.control = dict(
+            self._tail.control
+        )  # until its first proof reads them: a halt holds from the claim on
+        self._permit.obey(self._tail.control)
         self.phases.claimed = self._clock()
         self.term = Term(self._me.name, epoch, self.phases)
         self._permit.grant(epoch, proven_at)
@@ -289,12 +288,9 @@ class Takeover:
         self._fence.begin()
         while True:
             await self._prove(committer)  # R13: a commit under my epoch before every attempt
-            if (
-                moved := committer.control.get(NEW_GATEWAY)
-            ) is not None:  # R14: the old one's sessions are not fenced by this one
-                self.must_hold = (
-                    f"the gateway was {moved['was']} and is {moved['is']} now: confirm that {moved['was']} is off"
-                )
+            moved = committer.control.get(NEW_GATEWAY)
+            if moved is not None:  # R14: the old one's sessions are not fenced by this one
+                self.must_hold = new_gateway_sentence(moved)
                 return On.MUST_HOLD
             if not isinstance(await self._lease.verify(), Held):
                 # Unknown entitles to go on with the session one has, not to open one (R13)
@@ -302,6 +298,7 @@ class Takeover:
                 self._check_lease("before connecting")
                 continue
             started = self._clock()
+            self._permit.shut.pop("link", None)  # of the session before; a gateway without a link tells each new one
             answer = await self._broker.connect(self._rules.request_timeout)
             self._dialed.append(answer.address)
             if isinstance(answer, Admitted) and await self._alive():
@@ -366,6 +363,10 @@ class Takeover:
         return self.committer
 
     # ---- the end
+
+    def end(self, why: str) -> None:
+        """What was learned behind the gate ends the term."""
+        self._on_fenced(why)
 
     def shut(self) -> None:
         """Close the gate and abort the session: synchronous, the first thing whenever a term ends."""

@@ -21,6 +21,7 @@ from ha.phase import TermOver
 from ha.role import On
 from ha.takeover import Takeover
 from reconcile.run import Early, Reconciler, Result
+from reconcile.snapshot import LINK
 
 TICK = 0.02
 IDLE_TICK = 0.1
@@ -70,6 +71,7 @@ class Tender:
         self._doubts: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._link_back = False
+        self._link_losses = 0
         self._reconciled_at = self._remembered_at = self._calendar_read_at = 0.0
         self._whole_due_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,6 +88,8 @@ class Tender:
             asyncio.create_task(self._tend_for_ever(), name="tend"),
             asyncio.create_task(self._reconcile_for_ever(), name="reconcile in the background"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     def end(self) -> None:
         """The term is over."""
@@ -93,6 +97,12 @@ class Tender:
             if task is not None:
                 task.cancel()
         self._tasks, self._second_look = [], None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody tends to the term any more: it ends."""
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            logger.opt(exception=defect).critical("a defect in the task `{}`", task.get_name())
+            self._takeover.end(f"a defect in the task `{task.get_name()}`: {defect}")
 
     def _applied(self, event: Event) -> None:
         if event.kind in (Kind.ORDER_ACCEPTED, Kind.CANCEL_REQUESTED, Kind.ORDER_UNLICENSED):
@@ -104,6 +114,12 @@ class Tender:
             logger.warning("reconciling soon: {}", reason)
         self._doubts[reason] = None
 
+    def link_lost(self) -> None:
+        """1100: the gate is shut until a reconciliation after 1101 or 1102, however many there are (R6)."""
+        self._link_losses += 1
+        self._link_back = False
+        self._permit.shut["link"] = "The gateway lost its link to IB (1100)."
+
     def link_restored(self) -> None:
         """1101 or 1102: the gate opens after a reconciliation, not before (R6)."""
         self._link_back = True
@@ -113,8 +129,7 @@ class Tender:
         """Take up operators' wishes, as the last proof read them (R29)."""
         committer = self._takeover.committer
         if committer is not None:
-            halted = committer.control.get("halted")
-            self._permit.halted = None if halted is None else str(halted.get("reason") or "by an operator")
+            self._permit.obey(committer.control)
 
     def near_restart(self) -> str | None:
         """A sentence when the gateway's own restart is near, else None."""
@@ -143,6 +158,8 @@ class Tender:
                 self._desk.second_look = contracts
                 opening.set_result(highest_epoch)
 
+        if self._second_look is not None:
+            self._second_look.cancel()  # of a session that is over: it must not speak for this one
         waits = self._takeover.must_hold is not None  # everything is held: there is nothing to open early
         work = asyncio.create_task(self._until_known(None if waits else early), name="reconcile")
         self._second_look = work
@@ -154,7 +171,8 @@ class Tender:
             raise
         if work.done():
             return self._agreed(work.result())
-        work.add_done_callback(self._decided)
+        session = self._permit.session
+        work.add_done_callback(lambda done: self._decided(done, session))
         return self._open(opening.result())
 
     async def _until_known(self, early: Early | None) -> Result:
@@ -178,11 +196,22 @@ class Tender:
         if self._takeover.must_hold is not None:
             return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
-        self._permit.shut.pop("link", None)
         self._desk.work_queue()
         return On.AGREED
 
-    def _decided(self, work: asyncio.Task[Result]) -> None:
+    def _lost(self, session: int | None) -> None:
+        """A reconciliation found its session gone: no news when the next one is up already."""
+        if session is not None and self._permit.session == session:
+            self._session_lost("the session ended while reconciling")
+
+    def _check_epochs(self, result: Result) -> None:
+        """R18: what a later look shows counts as what the first one shows."""
+        try:
+            self._takeover.claim_above(result.highest_epoch)
+        except TermOver as over:
+            self._takeover.end(str(over))
+
+    def _decided(self, work: asyncio.Task[Result], session: int | None) -> None:
         """The second look behind the open gate has ended; where it said nothing, the contracts wait for the next one."""
         if work.cancelled():
             return
@@ -191,9 +220,11 @@ class Tender:
                 logger.opt(exception=error).error("a defect in the second look")
             self.doubt(f"the second look did not end: {error}")
         elif work.result().verdict == "session_lost":
-            self._session_lost("the session ended while reconciling")
+            self._lost(session)
         elif not work.result().gate_may_open:
             self.doubt(f"the second look decided nothing: {work.result().why}")
+        else:
+            self._check_epochs(work.result())
         phases = self._takeover.phases
         self._noting = asyncio.create_task(
             self._takeover.note_phases({"repaired": phases.repaired, "held": phases.held}), name="note the second look"
@@ -214,7 +245,8 @@ class Tender:
         if result.gate_may_open:
             self._desk.second_look = frozenset()
             self._desk.work_queue()
-        if result.gate_may_open and result.missing:  # the gate did not wait for it (R24), the ledger must not wait long
+        # what the gate did not wait for (R24) the ledger must not wait for long; a link that is down says when it is back
+        if result.gate_may_open and set(result.missing) - {LINK}:
             self.doubt(f"not everything came from the broker: {', '.join(result.missing)}")
         return result
 
@@ -222,16 +254,25 @@ class Tender:
         while True:
             await asyncio.sleep(IDLE_TICK)
             since = self._clock() - self._reconciled_at
-            due = since > (DOUBTS_APART if self._doubts else self._rules.reconcile_every)
+            due = since > (DOUBTS_APART if self._doubts or self._link_back else self._rules.reconcile_every)
             if self._permit.session is None or "reconciling" in self._permit.shut or not due:
                 continue
-            link_was_back, self._link_back = self._link_back, False
+            link_was_back, self._link_back, losses = self._link_back, False, self._link_losses
+            session = self._permit.session
             try:
                 result = await self._reconcile(recent=self._clock() < self._whole_due_at)
             except TermOver:
                 continue
+            except Exception as defect:  # noqa: BLE001 - the next look may well succeed, and without any the gate may stay shut
+                logger.opt(exception=defect).error("a defect in the background's reconciliation")
+                self._link_back = self._link_back or link_was_back
+                self._reconciled_at = self._clock()
+                continue
+            self._check_epochs(result)
             if result.verdict == "session_lost":
-                self._session_lost("the session ended while reconciling")
+                self._lost(session)
+            elif link_was_back and self._link_losses != losses:
+                continue  # lost again meanwhile: this says nothing of the link
             elif link_was_back and result.gate_may_open:
                 self._permit.shut.pop("link", None)
             elif link_was_back:

@@ -25,6 +25,15 @@ class Phases:
     repaired: int = 0
     held: int = 0
 
+    @classmethod
+    def of_campaign(cls, other: str | None, handed_over: str | None, last_sign: float, now: float) -> Phases:
+        """Of a campaign that begins now: why, and after whom. `handed_over` is the reason from the old leader's own mouth."""
+        if other is None:
+            return cls("start", "no leader was there", noticed=now)
+        if handed_over is not None:
+            return cls("switchover", handed_over, other, noticed=now)
+        return cls("failover", f"the lease of {other} ended", other, last_sign, now)
+
     def milliseconds(self) -> dict[str, float | int | None]:
         """The figures of the history row that are known once the replica leads."""
         detect = None if self.last_sign is None or self.kind == "start" else self.noticed - self.last_sign

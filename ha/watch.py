@@ -15,7 +15,12 @@ from ha.role import HAS_EPOCH, State
 from ha.shared_state import give_back_suspicion
 from ha.suspicion import Silence
 
-LOOK_EVERY = 0.05
+LOOK_EVERY = 0.2
+"""Longest pause between two looks, in seconds; well below `Silence.blink`."""
+
+LOOK_AGAIN = 0.05
+"""Pause of a standby without a leader, or with one that is silent."""
+
 STALL = 3.0
 """How many times the proof's greatest age a leader waits for PostgreSQL before it hands over: its gate is shut all the while, and a
 hand-over in the middle of a commit that is only slow would leave that order in doubt."""
@@ -92,7 +97,14 @@ class Watch:
     async def _look_for_ever(self) -> None:
         while True:
             self._look()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Until the leader can be silent for long enough, in several looks; short while nothing is known of a leader."""
+        due = self.silence.due_in(self._clock())
+        if due is not None and due > 0:
+            return min(LOOK_EVERY, due)
+        return LOOK_EVERY if self._node.state in HAS_EPOCH else LOOK_AGAIN
 
     def _look(self) -> None:
         node, now = self._node, self._clock()

@@ -17,6 +17,7 @@ from reconcile.snapshot import (
     COMPLETED_ORDERS,
     DECODED,
     EXECUTIONS,
+    LINK,
     OPEN_ORDERS,
     POSITIONS,
     ROUND_TRIP,
@@ -48,6 +49,7 @@ async def collect(
     session: int,
     recent: bool = False,
     losses: Callable[[], int] = no_losses,
+    link_up: Callable[[], bool] = lambda: True,
     clock: Clock = boottime,
 ) -> Snapshot:
     """One snapshot, within about `deadline` seconds; never raises for what the broker does not answer.
@@ -55,13 +57,14 @@ async def collect(
     A round trip comes first. Open orders are asked for before completed ones, those before executions, executions before
     positions: what moves on meanwhile shows in a later part. A part that fails is named in `missing`; one that never ends costs
     at most half of the time that was left, so that the others still come. `losses` counts messages that could not be decoded:
-    when it moved, the snapshot is missing something and does not know what (R23).
+    when it moved, the snapshot is missing something and does not know what (R23). `link_up` says whether the gateway has a link to
+    IB: without one, before or after, what is not shown may be on its way.
 
     `recent`: ask for what happened since the ledger's last execution, and for the whole day only where that leaves an order
     without an explanation, or where the broker does not show that very execution (its filter means something else than we do).
     """
     asking = _Asking(broker, clock, deadline)
-    started, first, lost = utcnow(), book.seq + 1, losses()
+    started, first, lost, up = utcnow(), book.seq + 1, losses(), link_up()
     await asking.part(ROUND_TRIP, asking.round_trip)
     open_orders = await asking.part(OPEN_ORDERS, broker.open_orders)
     known = next(reversed(book.executions.values()), None) if recent else None
@@ -77,6 +80,8 @@ async def collect(
     positions = await asking.part(POSITIONS, broker.positions, is_last=True)
     if losses() != lost:
         asking.missing.append(DECODED)
+    if not up or not link_up():
+        asking.missing.append(LINK)
     snapshot = replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
     logger.debug("collected: {}", snapshot)
     return snapshot

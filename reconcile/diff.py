@@ -124,7 +124,7 @@ class _Comparison:
             fact = next(fact for fact in seen.open if fact.perm_id == order.perm_id)
             figures = changed(order, fact)
             over = order.asked_session not in (None, self.snapshot.session) and not self.snapshot.moved_on(order)
-            if order.asked and over and not figures:
+            if order.state is State.WORKING and order.asked and over and not figures:
                 yield ChangeLost(order)
             if order.state is State.FILLED and fact.quantity <= order.filled:
                 continue

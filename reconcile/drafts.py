@@ -271,7 +271,7 @@ def external_position(d: PositionDiffers, view: View) -> list[Draft]:
 def _position_break(kind: str, d: PositionDiffers, view: View, *, holds: bool) -> Draft:
     ours: Figures = {"quantity": str(d.ours), "con_id": str(d.con_id)}
     broker: Figures = {"quantity": str(d.broker), "con_id": str(d.con_id), "snapshot": view.completeness}
-    return _opened(view, kind, d.account, d.symbol, None, ours, broker, str(d.con_id), holds=holds)
+    return _opened(view, kind, d.account, d.symbol, None, ours, broker, f"{d.account}:{d.con_id}", holds=holds)
 
 
 def agrees_again(d: PositionDiffers, view: View) -> list[Draft]:

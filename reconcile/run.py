@@ -91,8 +91,9 @@ class Reconciler:
     """Makes the book and the broker agree. One per process; runs one reconciliation at a time.
 
     `present_session()` is the number of the session that is up now, None without one (default: the last one that the book knows);
-    `losses()` counts messages that could not be decoded; `carry_out(events)` writes the cancels that committed events license
-    (without it none is licensed); `limits` are what an order that a person changed at the broker is checked against.
+    `losses()` counts messages that could not be decoded; `link_up()` is whether the gateway has a link to IB, as far as it said;
+    `carry_out(events)` writes the cancels that committed events license (without it none is licensed); `limits` are what an
+    order that a person changed at the broker is checked against.
     """
 
     def __init__(
@@ -104,13 +105,14 @@ class Reconciler:
         client_id: int,
         present_session: Callable[[], int | None] | None = None,
         losses: Callable[[], int] = no_losses,
+        link_up: Callable[[], bool] = lambda: True,
         carry_out: Callable[[Sequence[Event]], None] | None = None,
         limits: Limits = NO_LIMITS,
         clock: Clock = boottime,
     ) -> None:
         self._book, self._broker, self._me = book, broker, Identity.of(cluster, client_id)
         self._present_session = present_session or (lambda: book.session)
-        self._losses, self._clock = losses, clock
+        self._losses, self._link_up, self._clock = losses, link_up, clock
         self._carry_out, self._limits = carry_out, limits
         self._one_at_a_time = asyncio.Lock()
 
@@ -194,7 +196,8 @@ class Reconciler:
 
     async def _collect(self, session: int, seconds: float, recent: bool) -> Snapshot:
         return await collect(
-            self._broker, deadline=seconds, book=self._book, session=session, recent=recent, losses=self._losses,
+            self._broker, deadline=seconds, book=self._book, session=session, recent=recent,
+            losses=self._losses, link_up=self._link_up,
             clock=self._clock,
         )  # fmt: skip
 

@@ -18,12 +18,14 @@ from decimal import Decimal
 from engine.book import Book
 from engine.broker import ExecutionFact, OpenOrder, PositionFact
 from engine.order import Order, State
-from engine.position import Execution, execution_root
+from engine.position import Break, Execution, execution_root
 from engine.reference import Reference, cluster_tag, order_id
 
 OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS = "open_orders", "completed_orders", "executions", "positions"
 ROUND_TRIP = "round_trip"
 DECODED = "decoded"
+LINK = "link"
+"""What is missing from a collection during which the gateway had no link to IB: nothing is proven absent by it (G6)."""
 
 ENDED = frozenset({"Cancelled", "ApiCancelled", "Inactive"})
 """Statuses of a completed order that ended without being filled."""
@@ -105,7 +107,7 @@ class Snapshot:
         shown = (*self.open_orders, *self.completed_orders)
         references = {parsed.id for fact in shown if (parsed := Reference.parse(fact.reference)) is not None}
         perm_ids = {fact.perm_id for fact in shown}
-        held = {b.order_id for b in book.open_breaks.values() if b.kind == "vanished"}
+        held = {b.order_id for b in book.breaks.values() if b.kind == "vanished" and looked_at(b, book)}
         gains = fill_gains(book, self.executions)
         return [
             order.id
@@ -132,6 +134,12 @@ class Snapshot:
     def highest_epoch(self, me: Identity) -> int:
         """The highest epoch in a reference of ours, 0 without any (R18: a ledger that is behind it went back in time)."""
         return max((own.epoch for fact in self._facts() if (own := me.own(fact.reference)) is not None), default=0)
+
+
+def looked_at(found: Break, book: Book) -> bool:
+    """Whether a break about an order is open, or was resolved after the last that was heard of the order."""
+    order = book.orders.get(found.order_id or "")
+    return found.resolved_at is None or order is None or found.resolved_at >= order.updated_at
 
 
 def unexplained(book: Book, snapshot: Snapshot) -> list[str]:

@@ -28,7 +28,7 @@ from reconcile.differences import (
 )
 from reconcile.drafts import View
 from reconcile.positions import PositionDiffers
-from reconcile.snapshot import COMPLETED_ORDERS, ENDED, EXECUTIONS, OPEN_ORDERS, contradicts
+from reconcile.snapshot import COMPLETED_ORDERS, ENDED, EXECUTIONS, LINK, OPEN_ORDERS, contradicts, looked_at
 
 
 class Verdict(StrEnum):
@@ -214,7 +214,17 @@ TABLE: tuple[Row, ...] = (
         "Seen and then gone, and its break is open already.",
     ),
     Row(
-        "vanished_unproven", OrderDiffers, lambda d, v: _gone(d) and not v.snapshot.came(OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS),
+        "vanished_answered", OrderDiffers,
+        lambda d, v: _gone(d) and any(
+            b.kind == "vanished" and b.order_id == d.order.id and looked_at(b, v.book) for b in v.book.breaks.values()
+        ),
+        Verdict.IGNORE, Acts.NOW, write.nothing,
+        "Seen and then gone, an operator has looked since, and nothing was heard of it again.",
+    ),
+    Row(
+        "vanished_unproven", OrderDiffers, lambda d, v: _gone(d) and not v.snapshot.came(
+            OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, LINK
+        ),
         Verdict.IGNORE, Acts.AT_LAST, write.nothing,
         "A working order is not shown by a snapshot that is missing a part: no verdict, collect again (G6).",
     ),

@@ -34,7 +34,17 @@ class Settled:
 class Reader:
     """Reads the ledger from the leader, the rest from the stand-in and the clients' file."""
 
-    def __init__(self, urls: Mapping[str, str], control: str, record: Path, scene: Scene, *, since: int) -> None:
+    def __init__(
+        self,
+        urls: Mapping[str, str],
+        control: str,
+        record: Path,
+        scene: Scene,
+        *,
+        since: int,
+        token: str | None = None,
+    ) -> None:
+        self._token = token
         self._urls = urls
         self._control = control
         self._record = record
@@ -47,7 +57,7 @@ class Reader:
         What is merely late is then no defect, and what is a defect stays one. Raises NothingToJudge.
         """
         give_up_at = time.monotonic() + seconds
-        async with Fetch(timeout=5.0) as fetch:
+        async with Fetch(timeout=5.0, token=self._token) as fetch:
             while True:
                 late = time.monotonic() >= give_up_at
                 try:

@@ -15,15 +15,16 @@ class FetchFailed(Exception):
 
 
 class Fetch:
-    """GET and POST with a deadline in seconds; an async context manager."""
+    """GET and POST with a deadline in seconds, and a bearer token where one is needed; an async context manager."""
 
-    def __init__(self, timeout: float = 2.0) -> None:
+    def __init__(self, timeout: float = 2.0, token: str | None = None) -> None:
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._limits = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Fetch:
         # straight to this machine's own ports, whatever proxy the environment names
-        self._session = aiohttp.ClientSession(timeout=self._limits, trust_env=False)
+        self._session = aiohttp.ClientSession(timeout=self._limits, headers=self._headers, trust_env=False)
         return self
 
     async def __aexit__(

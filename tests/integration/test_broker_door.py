@@ -10,7 +10,17 @@ from decimal import Decimal
 
 import pytest
 
-from engine.broker import Admitted, ExecutionFact, Fact, OpenOrder, Outgoing, Paced, RequestFailed, Throttled
+from engine.broker import (
+    Admitted,
+    ContractQuery,
+    ExecutionFact,
+    Fact,
+    OpenOrder,
+    Outgoing,
+    Paced,
+    RequestFailed,
+    Throttled,
+)
 from engine.broker_ib import IbBroker
 from engine.pace import OVERTAKE
 from tests.integration.sim_fixture import Sim, sim_process, until
@@ -110,6 +120,18 @@ async def test_two_requests_at_once_are_answered_one_after_the_other(sim: Sim) -
     )
     assert now > 0
     assert len(orders) == len(again) == 1
+    door.broker.abort()
+
+
+@pytest.mark.guarantee(6)
+async def test_a_late_answer_to_a_request_that_was_given_up_is_not_the_next_ones(sim: Sim) -> None:
+    """An order is accepted for the contract that it names, whatever IB says late about another one."""
+    door = await opened(sim, rate=0.0)
+    await sim.fault("delay", ms=300)
+    with pytest.raises(RequestFailed):
+        await door.broker.contract_details(ContractQuery("AAPL"), 0.1)
+    [found] = await door.broker.contract_details(ContractQuery("MSFT"), 3.0)
+    assert found.symbol == "MSFT"
     door.broker.abort()
 
 

@@ -18,6 +18,7 @@ from tests.integration.pair_fixture import ask, until
 from tests.integration.pg_fixture import Urls
 from tests.integration.replica_fixture import Replica, replica, settings_for
 from tests.integration.sim_fixture import Sim, sim_process
+from tests.integration.test_operate import go_back
 
 pytestmark = pytest.mark.timeout(180)
 _keys = itertools.count(1)
@@ -187,3 +188,51 @@ async def test_near_the_gateways_own_restart_new_orders_wait_and_cancels_pass(
 
 def gate_reasons(running: Replica) -> list[str]:
     return list(ask(running.url, "GET", "/health").json["gate"]["reasons"])
+
+
+@pytest.mark.rule(18)
+@pytest.mark.guarantee(1)
+async def test_an_epoch_whose_claim_the_database_lost_is_never_given_again(
+    urls: Urls, sim: Sim, tmp_path: Path
+) -> None:
+    """Its holder may be frozen and come back, whatever became of the commit by which it claimed."""
+    settings = settings_for(urls, sim.port)
+    with replica(tmp_path / "a", settings, "--single") as first:
+        await asyncio.to_thread(first.until_leads)
+        first.end()
+    with replica(tmp_path / "a", settings | {"FAILPOINTS": "takeover.claimed=kill"}, "--single") as second:
+        assert await asyncio.to_thread(second.process.wait, 40) == -signal.SIGKILL
+    go_back(urls.owner, to_seq=10**9)  # the claim of epoch 2 and nothing else
+    with replica(tmp_path / "a", settings, "--single") as third:
+        await asyncio.to_thread(third.until_leads)
+        assert epoch_of(third) == 3
+
+
+@pytest.mark.rule(18)
+@pytest.mark.guarantee(9)
+async def test_a_hold_of_everything_outlives_the_leader_that_opened_it(urls: Urls, sim: Sim, tmp_path: Path) -> None:
+    """What a leader writes before an operator looks fills the log up again; the next one holds all the same."""
+    settings = settings_for(urls, sim.port)
+    with replica(tmp_path / "a", settings, "--single") as first:
+        await asyncio.to_thread(first.until_leads)
+        first.end()
+    with replica(tmp_path / "a", settings, "--single") as second:
+        await asyncio.to_thread(second.until_leads)
+        order = place(second)
+        seq = ask(second.url, "GET", f"/api/v1/orders/{order['id']}").json["seq"]
+        go_back(urls.owner, to_seq=seq - 1)
+        await asyncio.to_thread(until, lambda: held(second), "everything is held")
+        second.end(signal.SIGKILL)
+    with replica(tmp_path / "a", settings, "--single") as third:
+        await asyncio.to_thread(until, lambda: held(third), "everything is held again", 40)
+        again = {key: value for key, value in order.items() if key != "id"} | {"client_order_id": "another"}
+        assert ask(third.url, "POST", "/api/v1/orders", again).problem == "held"
+        [hold] = [b for b in ask(third.url, "GET", "/api/v1/breaks").json["breaks"] if not b["resolved_at"]]
+        assert ask(third.url, "POST", f"/api/v1/breaks/{hold['id']}", {"resolution": "looked"}).status == 200
+        await asyncio.to_thread(until, lambda: ready(third), "orders flow again")
+    await check_broker(sim, [order])
+
+
+def held(one: Replica) -> bool:
+    answer = one.get("/health")
+    return answer is not None and answer.json["state"] == "HOLDING"

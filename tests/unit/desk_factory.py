@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.broker import Fact, Outgoing
 from engine.commit import Done, Outcome
+from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
 from engine.events import Draft, Kind
 from engine.inbound import Inbound
@@ -67,6 +68,13 @@ class LateCommitter(FoldingCommitter):
             done(Outcome.REFUSED, (), why)
 
 
+class Taken(Contracts):
+    """Contracts as they are asked for, without a question to IB."""
+
+    async def meant(self, request: OrderRequest, *, session: bool) -> Meant:
+        return Meant(request.symbol or "")
+
+
 class Clock:
     """A clock that a test moves."""
 
@@ -90,6 +98,7 @@ class Scene:
         self.permit.shut.clear()
         made = DeskSettings(CLUSTER, settings.pop("limits", Limits()), {"": 60.0}, **settings)
         self.desk = Desk(self.ledger.book, self.permit, self.wire, made, self.clock)
+        self.desk.contracts = Taken(self.wire, self.ledger.book)
         self.inbound = Inbound(self.ledger.book, self.desk, self.doubts.append)
         self.committer: Any = committer(self.ledger)
         self.desk.begin(self.committer)

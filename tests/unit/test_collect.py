@@ -178,3 +178,13 @@ async def test_what_waits_or_is_parked_or_was_just_licensed_needs_no_explanation
     day.ledger.accept("just licensed", session=2)
     broker = ScriptedBroker(shown(day.open), day.known, holds(10))
     assert (await day.collect(broker)).recent
+
+
+@pytest.mark.guarantee(6)
+@pytest.mark.parametrize("up", [[False, True], [True, False], [False, False]])
+async def test_collection_without_a_link_to_ib_before_or_after_it_proves_nothing_absent(up: list[bool]) -> None:
+    links = iter(up)
+    snapshot = await collect(
+        ScriptedBroker(), deadline=1.0, book=Ledger().book, session=1, link_up=lambda: next(links, up[-1])
+    )
+    assert snapshot.missing == ("link",)

@@ -127,3 +127,11 @@ def test_query_says_what_the_request_says() -> None:
     fields = {"sec_type": "OPT", "strike": "200", "right": "C", "last_trade_date": "20261218", "multiplier": "100"}
     wanted = ContractQuery("AAPL", "OPT", strike=Decimal(200), right="C", last_trade_date="20261218", multiplier="100")
     assert query_of(order(**fields)) == wanted
+
+
+async def test_all_who_wait_for_the_same_contract_ask_once() -> None:
+    ib = IB(APPLE)
+    contracts = Contracts(ib, Book())
+    meant = await asyncio.gather(*(contracts.meant(order(), session=True) for _ in range(40)))
+    assert {one.con_id for one in meant} == {265598}
+    assert len(ib.queries) == 1

@@ -603,6 +603,17 @@ def asked(ledger: Ledger, session: int = 1) -> str:
     return oid
 
 
+@row("vanished_answered")
+@pytest.mark.rule(25)
+def test_order_that_vanished_is_asked_about_again_only_when_it_was_heard_of_since(ledger: Ledger) -> None:
+    oid = ledger.working()
+    ledger.repair(snap())
+    [found] = ledger.book.open_breaks.values()
+    ledger.add(Kind.BREAK_RESOLVED, oid, id=found.id, resolution="expired on Friday", reason="", by="op")
+    assert rows(ledger.plan(snap(), last=True)) == ["vanished_answered"]
+    assert not snap().lacks(ledger.book)  # and it makes no other snapshot incomplete
+
+
 @row("change_lost")
 @pytest.mark.rule(7)
 def test_change_whose_session_died_before_it_came_there_is_over_and_never_sent_again(ledger: Ledger) -> None:

@@ -59,12 +59,14 @@ def test_orders_whose_absence_says_nothing_are_not_lacking(ledger: Ledger) -> No
     assert snap(first_unjudged_seq=began).lacks(ledger.book) == []
 
 
-def test_order_that_is_held_as_vanished_does_not_count_again_until_its_break_is_resolved(ledger: Ledger) -> None:
+def test_order_that_vanished_does_not_count_again_until_it_was_heard_of_since(ledger: Ledger) -> None:
     oid = ledger.working()
     ledger.repair(snap())
     assert snap().lacks(ledger.book) == []
     [found] = ledger.book.open_breaks
     ledger.add(Kind.BREAK_RESOLVED, oid, id=found, resolution="seen in the other window")
+    assert snap().lacks(ledger.book) == []
+    ledger.work(oid)
     assert snap().lacks(ledger.book) == [oid]
 
 

@@ -66,6 +66,19 @@ def test_a_new_leader_starts_fresh_and_the_same_one_does_not() -> None:
     assert run(silence, 101.5, 1.4) is None
 
 
+def test_a_watcher_that_sleeps_until_silence_is_due_is_not_late() -> None:
+    silence = watching()
+    assert silence.due_in(100.0) == pytest.approx(1.5)
+    silence.heartbeat("i", 100.3)
+    silence.proof(100.2)
+    assert silence.due_in(101.0) == pytest.approx(0.8)
+    for now in (100.4, 100.8, 101.2, 101.6):  # the looks in between keep it from taking its own sleep for a freeze
+        assert not silence.suspects(now, database_seen_at=now)
+    assert silence.suspects(101.81, database_seen_at=101.8)
+    silence.unwatch()
+    assert silence.due_in(102.0) is None
+
+
 def test_without_a_leader_nobody_is_suspected() -> None:
     silence = watching()
     silence.unwatch()
