@@ -22,9 +22,10 @@ __all__ = ["NORMAL", "Book", "Fate", "Rules"]
 
 
 class Fate(NamedTuple):
-    """What befalls one new order. `reject`: IB refuses it with this code. `silent`: its sender is told nothing.
+    """What befalls one order. `reject`: IB refuses it with this code. `silent`: its sender is told nothing.
 
-    `inactive`: IB takes it and does not work it. `twin`: IB has it twice. `admitted`: its id was taken before.
+    `inactive`: IB takes it and does not work it. `twin`: IB has it twice, or, of a change that waits for the link, has it as a
+    second order beside the unchanged one. `admitted`: its id was taken before.
     """
 
     reject: int | None = None
@@ -68,7 +69,7 @@ class Book:
         if asked.order_id:
             order = self.orders.find(asked.client_id, asked.order_id)
             if order is not None:
-                return self._modify(order, asked, now)
+                return self._modify(order, asked, now, fate)
         parent = self.orders.find(asked.client_id, asked.parent_id) if asked.parent_id else None
         why = self._late(asked, fate) or refusal(asked, self.accounts.names, now) or orphan(asked, parent)
         if why is not None:
@@ -81,9 +82,7 @@ class Book:
             return order
         self._transmit(order, now)
         if fate.twin:
-            twin = self._take(asked, now, parent, fate)
-            self.tell(happening("order", twin, "twin"))
-            self._transmit(twin, now)
+            self._twin(asked, parent, now, fate)
         return order
 
     def _take(self, asked: Wish, now: float, parent: Order | None, fate: Fate) -> Order:
@@ -135,7 +134,7 @@ class Book:
                 return Refusal(104, "Cannot modify a filled order.")
         return Refusal(103, "Duplicate order id")
 
-    def _modify(self, order: Order, asked: Wish, now: float) -> Order | None:
+    def _modify(self, order: Order, asked: Wish, now: float, fate: Fate) -> Order | None:
         parent = self.orders.find(asked.client_id, asked.parent_id) if asked.parent_id else None
         why = mismatch(order, asked) or refusal(asked, self.accounts.names, now) or orphan(asked, parent)
         if why is not None:
@@ -143,9 +142,17 @@ class Book:
             return None
         if self.link.up or order.stage is Stage.GATEWAY:
             self._change(order, asked, now)
+        elif fate.twin:
+            self.link.keep(lambda later: self._twin(asked, parent, later, NORMAL))
         else:
             self.link.keep(lambda later: None if order.done else self._change(order, asked, later))
         return order
+
+    def _twin(self, asked: Wish, parent: Order | None, now: float, fate: Fate) -> None:
+        """IB has one order twice: the second has a permId of its own and the id and reference of the first."""
+        order = self._take(asked, now, parent, fate)
+        self.tell(happening("order", order, "twin"))
+        self._transmit(order, now)
 
     def _change(self, order: Order, asked: Wish, now: float) -> None:
         self.market.withdraw(order)

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ibsim.faults import FaultError, Parameters
 from ibsim.orders import Execution, Order
 from ibsim.records import execution_of, order_of
 from ibsim.sessions import LINK_LOST
+from ibsim.wire import WireError, number
 
 if TYPE_CHECKING:
     from ibsim.gateway import Gateway
@@ -180,10 +181,10 @@ def _figure(value: object, what: str, default: Decimal) -> Decimal:
     if value == "":
         return default
     try:
-        figure = Decimal(str(value))
-    except InvalidOperation:
-        figure = Decimal(-1)
-    if not figure.is_finite() or figure <= 0:
+        figure = number(str(value))
+    except WireError:
+        figure = None
+    if figure is None or figure <= 0:
         raise FaultError(f"correction: {what} must be a positive number")
     return figure
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from ibsim.wire import WireError, number
+
 TICK = Decimal("0.01")
 ONE = Decimal(1)
 SEC_TYPES = frozenset({"STK", "FUT", "OPT", "CASH"})
@@ -173,7 +175,9 @@ class Universe:
     def _match(self, asked: dict[str, str]) -> Iterable[Instrument]:
         con_id = asked["conId"]
         if con_id not in ("", "0"):
-            known = self.by_con_id.get(int(con_id)) if con_id.isascii() and con_id.isdigit() else None
+            known = (
+                self.by_con_id.get(int(con_id)) if con_id.isascii() and con_id.isdigit() and len(con_id) < 20 else None
+            )
             return [known] if known is not None and _agrees(known, asked, ("secType", "currency", "exchange")) else []
         if asked["secType"] not in SEC_TYPES:
             return []
@@ -191,11 +195,11 @@ def _agrees(one: Instrument, asked: Mapping[str, str], tests: Iterable[str]) -> 
     return all(not asked[name] or _TESTS[name](one, asked[name]) for name in tests)
 
 
-def _number(text: str) -> Decimal:
+def _number(text: str) -> Decimal | None:
     try:
-        return Decimal(text)
-    except ArithmeticError:
-        return Decimal("NaN")
+        return number(text)
+    except WireError:
+        return None
 
 
 _TESTS: dict[str, Callable[[Instrument, str], bool]] = {

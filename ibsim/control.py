@@ -19,6 +19,8 @@ async def _mistakes(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except (BadRequest, FaultError) as error:
         return web.json_response({"error": str(error)}, status=400)
+    except web.HTTPException as error:
+        return web.json_response({"error": f"{request.method} {request.path}: {error.reason}"}, status=error.status)
 
 
 _SHOWN = (

@@ -9,15 +9,13 @@ from decimal import Decimal
 from ibsim.accounts import Accounts, commission
 from ibsim.agenda import Agenda
 from ibsim.contracts import Universe
+from ibsim.deals import corrected, first
 from ibsim.groups import CANCEL, Groups
 from ibsim.link import Link
 from ibsim.live import LiveOrders
 from ibsim.market import Market, Rules
 from ibsim.opening import Opening
 from ibsim.orders import STOP_TYPES, Execution, Happening, Order, Stage, happening
-
-EXEC_SERVER = "0000e0d5"
-FIRST_EXEC = 0x6556A1B2
 
 
 class Course:
@@ -175,23 +173,7 @@ class Course:
         order.why_held = ""
         order.done = order.filled >= order.quantity
         order.status = "Filled" if order.done else "PendingCancel" if order.status == "PendingCancel" else "Submitted"
-        execution = Execution(
-            exec_id=f"{EXEC_SERVER}.{FIRST_EXEC + self._executions:08x}.01.01",
-            perm_id=order.perm_id,
-            client_id=order.client_id,
-            order_id=order.order_id,
-            order_ref=order.order_ref,
-            account=order.account,
-            instrument=order.instrument,
-            side=order.side,
-            shares=shares,
-            price=price,
-            cumulative=order.filled,
-            average=order.average,
-            at=now,
-            commission=fee,
-            realized_pnl=realized,
-        )
+        execution = first(order, self._executions, shares, now, fee, realized)
         if not seen:
             self.link.unseen.add(execution.exec_id)
         if order.done:
@@ -222,7 +204,7 @@ class Course:
         order.why_held = ""
         if order.status != "PendingCancel":
             order.status = "Submitted"
-        self.tell(happening("status", order, unseen=not seen))
+        self.tell(happening("working", order, unseen=not seen))
 
     def killed(self, order: Order) -> None:
         """What is left of it cannot rest, from the market."""
@@ -233,14 +215,9 @@ class Course:
 
         `order` is the execution's order, open or over; its filled quantity and cost follow.
         """
-        root, _, revision = was.exec_id.rpartition(".")
         order.filled += shares - was.shares
         order.cost += shares * price - was.shares * was.price
-        fee = commission(was.instrument, shares, price)
-        execution = Execution(
-            f"{root}.{int(revision) + 1:02d}", was.perm_id, was.client_id, was.order_id, was.order_ref, was.account,
-            was.instrument, was.side, shares, price, order.filled, order.average, now, fee, was.realized_pnl,
-        )  # fmt: skip
+        execution = corrected(order, was, shares, price, now)
         self.accounts.correct(was, execution)
         self.tell(happening("correction", order, execution=execution, was=was, unseen=not self.link.up))
 

@@ -27,7 +27,9 @@ class Door:
         try:
             self._server = await loop.create_server(self._gateway.sessions.new, self._host, port, backlog=1024)
         except OSError as error:
-            raise PortBusyError(f"cannot listen on {self._host}:{port}: {error.strerror}") from None
+            raise PortBusyError(
+                f"cannot listen on {self._host}:{port}: {error.strerror}; --port names another"
+            ) from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     def down(self) -> None:

@@ -26,7 +26,7 @@ FAULTS: dict[str, Parameters] = {
     "reject": {"next": 1, "code": 201},
     "inactive": {"next": 1},
     "warn": {"next": 1, "code": 10349},
-    "twin": {"next": 1},
+    "twin": {"next": 1, "of": "orders"},
     "pending_cancel": {"ms": 200, "fill": False, "percent": 100},
     # what is told
     "no_end": {"request": "executions"},
@@ -43,6 +43,7 @@ FAULTS: dict[str, Parameters] = {
 
 CHOICES = {
     ("no_end", "request"): ("executions", "open_orders", "completed", "positions"),
+    ("twin", "of"): ("orders", "changes"),
     ("pacing", "over"): ("error", "delay", "drop"),
 }
 
@@ -103,6 +104,10 @@ class Faults:
         if percent < 100 and self._chance[name].randrange(100) >= percent:
             return None
         return parameters
+
+    def of(self, name: str, what: str) -> bool:
+        """Whether the fault is on and is about these."""
+        return bool(self.active.get(name, {}).get("of") == what)
 
     def milliseconds(self, name: str) -> int:
         """The `ms` of a fault, 0 while it is off."""

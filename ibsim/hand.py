@@ -1,7 +1,8 @@
 """What a person does at the control port: orders by hand, prices, hours, settings. Thin."""
 
 import json
-from decimal import Decimal, InvalidOperation
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from ibsim.order_requests import tell_bound
 from ibsim.orders import Order
 from ibsim.placing import Wish, refusal
 from ibsim.records import Record
-from ibsim.wire import plain
+from ibsim.wire import MAX_FIELD, WireError, number, plain
 
 OPTIONS = {"time_form": TIME_FORMS, "commission": ("after", "before")}
 
@@ -24,10 +25,10 @@ class BadRequest(ValueError):
 
 async def body_of(request: web.Request) -> dict[str, Any]:
     """The JSON object that was sent, empty if nothing was. Raises BadRequest."""
-    text = await request.text()
     try:
+        text = await request.text()
         body = json.loads(text) if text.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
@@ -37,12 +38,20 @@ async def body_of(request: web.Request) -> dict[str, Any]:
 def number_of(value: object, what: str) -> Decimal:
     """A positive decimal number. Raises BadRequest."""
     try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise BadRequest(f"{what} must be a decimal number") from None
-    if not number.is_finite() or number <= 0:
+        read = number(str(value))
+    except WireError:
+        read = None
+    if read is None or read <= 0:
         raise BadRequest(f"{what} must be a positive number")
-    return number
+    return read
+
+
+def text_of(body: Mapping[str, Any], name: str, default: str = "") -> str:
+    """A text of the body, one that a message can carry. Raises BadRequest."""
+    text = str(body.get(name) or default)
+    if "\0" in text or len(text) > MAX_FIELD or not text.isascii():
+        raise BadRequest(f"{name} must be plain ASCII of at most {MAX_FIELD} characters")
+    return text
 
 
 def shown(order: Order) -> Record:
@@ -120,15 +129,15 @@ class Hand:
             session=0,
             client_id=client_id,
             order_id=order_id,
-            order_ref=str(body.get("order_ref", "")),
-            account=str(body.get("account") or gateway.settings.accounts[0]),
+            order_ref=text_of(body, "order_ref"),
+            account=text_of(body, "account", gateway.settings.accounts[0]),
             instruments=() if instrument is None else (instrument,),
-            side=str(body["side"]),
+            side=text_of(body, "side"),
             quantity=number_of(body["quantity"], "quantity"),
-            order_type=str(body.get("order_type", "MKT" if limit is None else "LMT")),
+            order_type=text_of(body, "order_type", "MKT" if limit is None else "LMT"),
             limit_price=None if limit is None else number_of(limit, "limit_price"),
             aux_price=None if aux is None else number_of(aux, "stop_price"),
-            tif=str(body.get("tif", "DAY")),
+            tif=text_of(body, "tif", "DAY"),
             fields={},
         )
 

@@ -101,6 +101,6 @@ def order_time(text: str, zone: ZoneInfo) -> float | None:
     try:
         at = datetime.strptime(f"{day} {clock if len(clock) == 8 else clock + ':00'}", "%Y%m%d %H:%M:%S")  # noqa: DTZ007
         used = UTC if between == "-" else ZoneInfo(name) if name else zone
-    except (ValueError, ZoneInfoNotFoundError):
+        return at.replace(tzinfo=used).timestamp()
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):  # OSError: the name of a directory of zones
         return None
-    return at.replace(tzinfo=used).timestamp()

@@ -18,6 +18,8 @@ SLICE = 0.02
 """Seconds that one client's requests may take before others have their turn."""
 MAX_WAITING = 1000
 """Requests that wait, before the socket is read no further."""
+MAX_WAITING_BYTES = 4 << 20
+"""The same in bytes."""
 
 
 class Inbox:
@@ -29,6 +31,7 @@ class Inbox:
         self._frames = Frames()
         self._greeting = b""
         self._waiting: deque[bytes] = deque()
+        self._size = 0
         self._broken = ""
         self._pace = Pace()
         self._timer: asyncio.Handle | None = None
@@ -36,7 +39,7 @@ class Inbox:
     @property
     def full(self) -> bool:
         """Whether so much waits that the socket should not be read."""
-        return len(self._waiting) > MAX_WAITING
+        return len(self._waiting) > MAX_WAITING or self._size > MAX_WAITING_BYTES
 
     @property
     def unfinished(self) -> int:
@@ -46,11 +49,15 @@ class Inbox:
     def feed(self, data: bytes) -> None:
         """Takes what the socket brought."""
         try:
-            self._waiting.extend(self._payloads(data))
+            for payload in self._payloads(data):
+                self._waiting.append(payload)
+                self._size += len(payload)
         except WireError as error:
             self._broken = str(error)
         if self._timer is None:
             self.work()
+        elif self.full:
+            self._session.regulate()
 
     def _payloads(self, data: bytes) -> Iterator[bytes]:
         if self._greeting == PREAMBLE:
@@ -74,7 +81,7 @@ class Inbox:
         if not self._waiting:
             problem = problem or self._broken
         if problem:
-            self._waiting.clear()
+            self._drop()
         self._session.turned(problem)
         if self._waiting and self._timer is None and self._session.listening:
             self._timer = asyncio.get_running_loop().call_soon(self.work)
@@ -86,6 +93,7 @@ class Inbox:
             if verdict == LATER:
                 return
             payload = self._waiting.popleft()
+            self._size -= len(payload)
             if verdict == NOW:
                 self._handle(payload)
             if time.monotonic() > end:
@@ -116,8 +124,12 @@ class Inbox:
         if self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_soon(self.work)
 
+    def _drop(self) -> None:
+        self._waiting.clear()
+        self._size = 0
+
     def close(self) -> None:
         """The connection is gone."""
-        self._waiting.clear()
+        self._drop()
         if self._timer is not None:
             self._timer.cancel()

@@ -4,13 +4,14 @@ Lines are gathered and written by `flush`, with one write; the caller flushes be
 write that a kill cut short leaves half a last line, which the next start cuts off: nobody was told of it.
 """
 
+import fcntl
 import json
 import os
 import tempfile
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ibsim.records import Record, moment
 
@@ -20,6 +21,9 @@ _STRIDE = 64
 _MOST_PENDING = 1000
 """So many lines are written without waiting for a flush."""
 
+_BEGINNING = b'{"seq":1,"at":"'
+"""How every journal begins."""
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -28,15 +32,25 @@ def encoded(record: Record) -> bytes:
     return _encode(record).encode() + b"\n"
 
 
+def _lock(file: BinaryIO) -> None:
+    """Takes the file for this process alone, until it is closed. Raises BlockingIOError, with the file closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+
+
 class Spool:
     """JSON lines on disk, numbered from 1. Without a path, an unnamed file that ends with the process."""
 
     def __init__(self, path: Path | None = None, fsync: bool = False) -> None:
+        """Opens it, or makes it. Raises BlockingIOError if another process has it open, OSError if there is no way."""
         if path is None:
             self._file = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 -- open as long as it is used
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 -- open as long as the gateway runs
+            _lock(self._file)
         self._fsync = fsync
         self._marks = array("Q", [0])
         self._pending: list[bytes] = []
@@ -71,13 +85,15 @@ class Spool:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was appended. Raises OSError if the disk refuses."""
+        """Writes what was appended. Raises OSError if the disk refuses; what is left is written at the next call."""
         if not self._pending:
             return
         data = memoryview(b"".join(self._pending))
-        self._pending.clear()
-        while data:
-            data = data[self._file.write(data) :]
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        finally:
+            self._pending = [bytes(data)] if data else []
         if self._fsync:
             os.fsync(self._file.fileno())
 
@@ -114,11 +130,34 @@ class Spool:
         self._file.close()
 
 
+class JournalError(Exception):
+    """The file cannot serve as a journal; the message says why. It was left as it is."""
+
+
+def _opened(path: Path, fsync: bool) -> Spool:
+    """The spool of a journal on disk. Raises JournalError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            file.seek(0)
+            head = file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(head):
+            raise JournalError(f"{path} is not empty and no journal of a stand-in gateway")
+        spool = Spool(path, fsync)
+    except BlockingIOError:
+        raise JournalError(f"the journal {path} is in use by another stand-in gateway") from None
+    except OSError as error:
+        raise JournalError(f"cannot keep the journal {path}: {error.strerror}") from None
+    return spool
+
+
 class Journal:
-    """What reached the broker, in order; `seq` is the line's number."""
+    """What reached the broker, in order; `seq` is the line's number. One process at a time has it."""
 
     def __init__(self, path: Path | None, fsync: bool) -> None:
-        self._spool = Spool(path, fsync)
+        """Opens it, or makes it. Raises JournalError."""
+        self._path = path
+        self._spool = Spool() if path is None else _opened(path, fsync)
 
     @property
     def seq(self) -> int:
@@ -144,8 +183,18 @@ class Journal:
         return self._spool.lines(after)
 
     def entries(self, after: int = 0) -> Iterator[Record]:
-        """The entries above `after`."""
-        return self._spool.records(after)
+        """The entries above `after`. Raises JournalError at a line that is none."""
+        number = after
+        for line in self._spool.lines(after):
+            number += 1
+            try:
+                entry = json.loads(line)
+                known = entry["seq"] == number and entry["kind"] and entry["at"]
+            except (ValueError, TypeError, KeyError):
+                known = False
+            if not known:
+                raise JournalError(f"line {number} of {self._path} is no journal entry with this number")
+            yield entry
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""

@@ -43,6 +43,8 @@ class Lab:
         self.account = ""
         self.con_id = "0"
         self.price = Decimal(1)
+        self.first_id = 0
+        """What the gateway called the next valid order id at the start."""
         self.next_id = 0
 
     def note(self, what: str, value: Any) -> None:
@@ -68,15 +70,18 @@ class Lab:
     async def admit(self) -> None:
         """Makes sure that the accounts are paper ones, and learns what orders need. Raises LiveAccountError, OSError."""
         peer = await self.session()
+        if not peer.version:
+            raise ConnectionError("it does not answer the handshake of the TWS protocol")
         accounts = await peer.named("managedAccounts", self.plan.patience)
-        names = accounts.fields["accounts"].strip(",").split(",") if accounts else []
-        if not names or not all(name.startswith(PAPER) for name in names):
-            raise LiveAccountError(
-                f"the accounts {', '.join(names) or '(none told)'} are not all paper accounts ({PAPER}…)"
-            )
+        if accounts is None:
+            told = [f"{one.fields['code']} {one.fields['text']}" for one in peer.got if one.name == "error"]
+            raise ConnectionError(f"it let client {self.plan.client_id} not in: {'; '.join(told) or 'no answer'}")
+        names = accounts.fields["accounts"].strip(",").split(",")
+        if not all(name.startswith(PAPER) for name in names):
+            raise LiveAccountError(f"the accounts {', '.join(names)} are not all paper accounts ({PAPER}…)")
         self.account = names[0]
         first = await peer.named("nextValidId", self.plan.patience)
-        self.next_id = int(first.fields["orderId"]) if first else 1
+        self.next_id = self.first_id = int(first.fields["orderId"]) if first else 1
         await self._learn(peer)
         await peer.close()
 
@@ -116,6 +121,8 @@ class Lab:
         """Cancels what is still open, and closes every connection."""
         for peer in self._peers:
             await peer.close()
+        strange = [one.fields for peer in self._peers for one in peer.got if one.name == "unknown"]
+        self.note("messages that are not in the table, or read otherwise", sorted({one["why"] for one in strange}))
         try:
             for number in sorted({number for number, _ in self._placed}):
                 await self._cancel_all(number)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ibsim.layout import Layout, LayoutError, Repeat, layout, read, write
+from ibsim.codec import read, write
+from ibsim.layout import Layout, LayoutError, Repeat, layout
 from ibsim.order_layout import (
     COMPLETED_ORDER,
     CONTRACT,
@@ -18,7 +19,10 @@ from ibsim.order_layout import (
     PLACE_ORDER_170,
     SHORT_CONTRACT,
 )
-from ibsim.wire import WireError, fields_of, integer, message
+from ibsim.unserved import UNSERVED
+from ibsim.wire import MAX_FIELD, WireError, fields_of, integer, message
+
+__all__ = ["ANSWERS", "REQUESTS", "UNSERVED", "Request", "decode", "decode_answer", "encode", "encode_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,62 +66,6 @@ REQUESTS: dict[int, tuple[str, Layout]] = {
     91: ("reqMarketRule", layout("marketRuleId")),
     99: ("reqCompletedOrders", layout("apiOnly")),
 }
-
-UNSERVED: dict[int, tuple[str, int | None]] = {
-    10: ("reqMktDepth", 2),
-    11: ("cancelMktDepth", 2),
-    12: ("reqNewsBulletins", None),
-    13: ("cancelNewsBulletins", None),
-    18: ("requestFA", None),
-    19: ("replaceFA", None),
-    20: ("reqHistoricalData", 1),
-    21: ("exerciseOptions", 2),
-    22: ("reqScannerSubscription", 1),
-    23: ("cancelScannerSubscription", 2),
-    24: ("reqScannerParameters", None),
-    25: ("cancelHistoricalData", 2),
-    50: ("reqRealTimeBars", 2),
-    51: ("cancelRealTimeBars", 2),
-    52: ("reqFundamentalData", 2),
-    53: ("cancelFundamentalData", 2),
-    54: ("calculateImpliedVolatility", 2),
-    55: ("calculateOptionPrice", 2),
-    56: ("cancelCalculateImpliedVolatility", 2),
-    57: ("cancelCalculateOptionPrice", 2),
-    65: ("verifyRequest", None),
-    66: ("verifyMessage", None),
-    67: ("queryDisplayGroups", 2),
-    68: ("subscribeToGroupEvents", 2),
-    69: ("updateDisplayGroup", 2),
-    70: ("unsubscribeFromGroupEvents", 2),
-    72: ("verifyAndAuthRequest", None),
-    73: ("verifyAndAuthMessage", None),
-    78: ("reqSecDefOptParams", 1),
-    79: ("reqSoftDollarTiers", 1),
-    80: ("reqFamilyCodes", None),
-    82: ("reqMktDepthExchanges", None),
-    83: ("reqSmartComponents", 1),
-    84: ("reqNewsArticle", 1),
-    85: ("reqNewsProviders", None),
-    86: ("reqHistoricalNews", 1),
-    87: ("reqHeadTimeStamp", 1),
-    88: ("reqHistogramData", 1),
-    89: ("cancelHistogramData", 1),
-    90: ("cancelHeadTimeStamp", 1),
-    92: ("reqPnL", 1),
-    93: ("cancelPnL", 1),
-    94: ("reqPnLSingle", 1),
-    95: ("cancelPnLSingle", 1),
-    96: ("reqHistoricalTicks", 1),
-    97: ("reqTickByTickData", 1),
-    98: ("cancelTickByTickData", 1),
-    100: ("reqWshMetaData", 1),
-    101: ("cancelWshMetaData", 1),
-    102: ("reqWshEventData", 1),
-    103: ("cancelWshEventData", 1),
-    104: ("reqUserInfo", 1),
-}
-"""Requests that are known and not served: name, and where their request id stands."""
 
 ANSWERS: dict[str, tuple[int, Layout]] = {
     "tickPrice": (1, layout("version=6 reqId tickType price size attribMask=0")),
@@ -225,6 +173,8 @@ def decode(payload: bytes, version: int) -> Request:
     name, described = REQUESTS[number]
     if described is PLACE_ORDER and version >= 170:
         described = PLACE_ORDER_170
+    if len(payload) > MAX_FIELD and max(map(len, fields)) > MAX_FIELD:
+        raise WireError(f"{name}: a field of more than {MAX_FIELD} characters")
     try:
         return Request(name, read(described, version, fields[1:]))
     except LayoutError as error:

@@ -49,6 +49,7 @@ def entry_of(what: Happening, asking: Session | None) -> Record | None:
         entry["reason"] = what.text
     if what.kind == "working":
         entry["status"] = what.status
+        entry["triggered"] = order.triggered or None
     return entry
 
 

@@ -1,12 +1,12 @@
 """The requests about orders and executions: what each does and what it answers."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ibsim import answers
 from ibsim.accounts import commission
 from ibsim.book import Fate
+from ibsim.hours import order_time
 from ibsim.orders import Execution, Order, happening
 from ibsim.placing import Wish, refusal, wish
 from ibsim.records import execution_of, order_of
@@ -41,13 +41,14 @@ def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
         return
     if gateway.held.joins(asked):
         return
+    faults = gateway.faults
     if book.orders.find(session.client_id, asked.order_id) is not None:
-        book.place(asked, now)
+        twin = not book.link.up and faults.of("twin", "changes") and faults.take("twin")
+        book.place(asked, now, Fate(twin=bool(twin)))
         return
     if not 0 < asked.order_id <= MAX_ORDER_ID:
         session.error(321, "Error validating request.-'bN' : cause - Invalid order id", asked.order_id)
         return
-    faults = gateway.faults
     if not faults.active:
         book.place(asked, now)
         return
@@ -59,7 +60,7 @@ def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
         reject=reject["code"] if reject else None,
         silent=faults.take("drop_acks") is not None,
         inactive=faults.take("inactive") is not None,
-        twin=faults.take("twin") is not None,
+        twin=faults.of("twin", "orders") and faults.take("twin") is not None,
     )
     if not book.ids(session.client_id).used(asked.order_id) and (hold := faults.take("hold_inside")):
         _inside(gateway, session, asked, "hold_inside")
@@ -164,10 +165,14 @@ def completed_orders(gateway: "Gateway", session: Session, fields: Fields) -> No
 def executions(gateway: "Gateway", session: Session, fields: Fields) -> None:
     """reqExecutions: the day's that pass the filter, each with its commission report."""
     request = integer(fields["reqId"])
+    since = order_time(fields["time"], gateway.zone) if fields["time"] else 0.0
+    if since is None:
+        session.error(320, "Error reading request: the filter's time cannot be read", request)
+        return
     before = gateway.options.commission == "before"
     for record in gateway.days.executions(gateway.now()):
         execution = execution_of(record, gateway.book.universe)
-        if execution.exec_id in gateway.book.link.unseen or not _asked_for(execution, fields, gateway):
+        if execution.exec_id in gateway.book.link.unseen or not _asked_for(execution, fields, since):
             continue
         report = answers.commission_report(execution)
         if before:
@@ -179,7 +184,7 @@ def executions(gateway: "Gateway", session: Session, fields: Fields) -> None:
     end(gateway, session, "executions", "execDetailsEnd", {"reqId": str(request)})
 
 
-def _asked_for(execution: Execution, fields: Fields, gateway: "Gateway") -> bool:
+def _asked_for(execution: Execution, fields: Fields, since: float) -> bool:
     """Whether an execution passes the filter of reqExecutions."""
     instrument = execution.instrument
     return (
@@ -189,12 +194,5 @@ def _asked_for(execution: Execution, fields: Fields, gateway: "Gateway") -> bool
         and fields["secType"] in ("", instrument.sec_type)
         and fields["exchange"] in ("", "SMART", *instrument.exchanges)
         and (not fields["side"] or fields["side"].upper() in _SIDES[execution.side])
-        and _not_before(fields["time"], execution.at, gateway)
+        and int(execution.at) >= since
     )
-
-
-def _not_before(since: str, at: float, gateway: "Gateway") -> bool:
-    """The filter's time: `20231116-12:15:35` is UTC, `20231116 12:15:35` the gateway's zone. Whole seconds."""
-    digits = "".join(c for c in since[:17] if c.isdigit())
-    zone = UTC if since[8:9] == "-" else gateway.zone
-    return not digits or datetime.fromtimestamp(at, zone).strftime("%Y%m%d%H%M%S") >= digits.ljust(14, "0")

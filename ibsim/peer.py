@@ -1,6 +1,8 @@
 """A small TWS client: what the conformance run, the bench and tests speak with. Knows no gateway but what it is told."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +35,7 @@ class Peer:
         self._writer = writer
         self._changed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
+        self._frames = Frames()
         self.version = 0
         self.got: list[Request] = []
         self.lost = ""
@@ -46,8 +49,13 @@ class Peer:
         peer._reading = asyncio.get_running_loop().create_task(peer._read())
         return peer
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes that came of a message that has not ended."""
+        return self._frames.unfinished
+
     async def _read(self) -> None:
-        frames = Frames()
+        frames = self._frames
         try:
             while data := await self._reader.read(1 << 18):
                 for payload in frames.feed(data):
@@ -129,6 +137,14 @@ class Peer:
     async def drain(self) -> None:
         """Waits until what was sent is on its way."""
         await self._writer.drain()
+
+    def reset(self) -> None:
+        """Ends the connection with a reset; what was sent and not read is lost."""
+        if self._reading is not None:
+            self._reading.cancel()
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._writer.transport.abort()
 
     async def close(self) -> None:
         """Closes the connection; what was sent is still written."""

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ibsim.contracts import Instrument, Universe
 from ibsim.hours import order_time
 from ibsim.orders import CLOSE_TYPES, LIMIT_TYPES, SERVED_TIFS, SERVED_TYPES, STOP_TYPES, ZERO, Order
-from ibsim.wire import integer, number
+from ibsim.wire import EXACT_DECIMALS, decimals, integer, number
 
 _KEPT = tuple(
     name
@@ -23,6 +23,15 @@ _KEPT = tuple(
     for name in line.split()
 )
 """Fields that come back in openOrder as they were sent."""
+_UNSERVED = {
+    "conditions": "an order with conditions",
+    "hedgeType": "a hedging order",
+    "deltaNeutralOrderType": "a delta-neutral order",
+    "scaleInitLevelSize": "a scale order",
+    "adjustedOrderType": "an order that is adjusted by itself",
+}
+"""What an order asks for in these fields is not done: it is refused in these words."""
+_NONE = ("0", "None", "2147483647")
 _UNSET = frozenset({"", "0", "0.0", "None", "2147483647"})
 
 
@@ -75,6 +84,8 @@ def wish(
     kept: dict[str, object] = {name: value for name in _KEPT if (value := values.get(name, "")) not in _UNSET}
     if "algoStrategy" in kept:
         kept["algoParams"] = values["algoParams"]
+    if "ocaType" in kept:
+        kept["ocaType"] = str(integer(values["ocaType"]))
     side = values["action"]
     instruments = universe.find(values)
     exchange = values["exchange"]
@@ -99,8 +110,16 @@ def wish(
         parent_id=integer(values["parentId"]),
         expires=_time(kept, "goodTillDate", zone),
         starts=_time(kept, "goodAfterTime", zone),
-        unserved="order conditions" if values["conditions"] else "",
+        unserved=_unserved(values),
     )
+
+
+def _unserved(values: Mapping[str, Any]) -> str:
+    for name, words in _UNSERVED.items():
+        value = values.get(name)
+        if value and value not in _NONE:
+            return words
+    return ""
 
 
 def _time(kept: Mapping[str, object], name: str, zone: ZoneInfo) -> float | None:
@@ -139,6 +158,8 @@ def _type_refusal(asked: Wish) -> Refusal | None:
         return Refusal(387, "Unsupported order type for this exchange and security type.")
     if asked.tif not in SERVED_TIFS or (asked.order_type in CLOSE_TYPES and asked.tif not in ("DAY", "GTC")):
         return Refusal(328, f"Invalid time in force: {asked.tif}")
+    if decimals(asked.quantity) > EXACT_DECIMALS:
+        return _invalid("Invalid size")
     return Refusal(434, "The order size cannot be zero.") if asked.quantity <= 0 else None
 
 

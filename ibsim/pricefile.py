@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ibsim.contracts import Universe
+from ibsim.journal import JournalError
 from ibsim.wire import plain
 
 PERIOD = 1.0
@@ -25,13 +26,16 @@ class PriceFile:
     def read(self) -> dict[int, Decimal]:
         """The prices of an earlier run by conId; those of contracts that are no longer listed are left out.
 
-        Raises ValueError if the file is none of ours.
+        Raises JournalError if the file is none of ours.
         """
         if self._path is None or not self._path.exists():
             return {}
         known = self._universe.by_key
-        prices = json.loads(self._path.read_text())
-        return {known[key].con_id: Decimal(price) for key, price in prices.items() if key in known}
+        try:
+            prices = json.loads(self._path.read_text())
+            return {known[key].con_id: Decimal(price) for key, price in prices.items() if key in known}
+        except (ValueError, ArithmeticError, AttributeError, TypeError):
+            raise JournalError(f"{self._path} does not hold the prices of a stand-in gateway") from None
 
     def write(self, prices: Mapping[int, Decimal]) -> None:
         """Puts the file in place, whole. Raises OSError if the disk refuses."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from ibsim.contracts import Instrument, Universe, instrument_of
@@ -14,7 +15,13 @@ Record = dict[str, Any]
 
 def moment(at: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC with microseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+    second, rest = divmod(round(at * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{rest:06d}+00:00"
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _text(value: Decimal | None) -> str | None:

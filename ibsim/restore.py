@@ -40,13 +40,20 @@ def restore(book: Book, entries: Iterable[Record], memory: Memory) -> int:
             _adopt(book, entry)
         elif kind == "restart" and "rollback_ids" in entry:
             book.orders.roll_back(entry["rollback_ids"])
-        elif kind == "fault" and entry.get("fault") == "midnight":
-            memory.midnight()
+        elif kind == "fault":
+            _fault(book, entry, memory)
         elif kind == "correction":
             _correct(book, entry, memory)
         else:
             _fold(book, entry, memory)
     return sessions
+
+
+def _fault(book: Book, entry: Record, memory: Memory) -> None:
+    if entry["fault"] == "midnight":
+        memory.midnight()
+    elif entry["fault"] == "hold_inside" and "order_id" in entry:
+        book.ids(entry["client_id"]).add(entry["order_id"])
 
 
 def _adopt(book: Book, entry: Record) -> None:
@@ -72,6 +79,7 @@ def _fold(book: Book, entry: Record, memory: Memory) -> None:
     elif kind == "working":
         order.status = entry["status"]
         order.transmit = True
+        order.triggered = entry.get("triggered", False)
         order.stage = Stage.WAITING
     elif kind == "execution":
         _execute(order, entry, book)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import sys
@@ -15,6 +16,8 @@ from ibsim.control import Control
 from ibsim.door import Door, PortBusyError
 from ibsim.gateway import Gateway, Settings
 from ibsim.hours import Moment
+from ibsim.journal import JournalError
+from ibsim.options import PROG
 
 __all__ = ["PortBusyError", "Ports", "Stand", "run"]
 
@@ -64,7 +67,9 @@ class Stand:
         try:
             await web.TCPSite(runner, host, self._ports.control).start()
         except OSError as error:
-            raise PortBusyError(f"cannot listen on {host}:{self._ports.control}: {error.strerror}") from None
+            raise PortBusyError(
+                f"cannot listen on {host}:{self._ports.control}: {error.strerror}; --control-port names another"
+            ) from None
         self.control_port = runner.addresses[0][1]
         gateway.listener = door = Door(gateway, host)
         await door.open(self._ports.port)
@@ -103,16 +108,31 @@ class Stand:
 
 
 async def run(ports: Ports, settings: Settings, instruments: Sequence[Instrument]) -> int:
-    """Runs until SIGTERM or SIGINT; prints one JSON line when it listens. Returns the exit code."""
+    """Runs until SIGTERM or SIGINT; says so when it listens. Returns the exit code."""
+    gc.set_threshold(20_000, 50, 50)  # little of what orders leave behind is a cycle: look for it less often
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         async with Stand(ports, settings, instruments) as stand:
-            print(json.dumps({"ready": True, "port": stand.port, "control": stand.control_port}), flush=True)
+            print(_ready(ports.host, stand, settings, people=sys.stdout.isatty()), flush=True)
             await stop.wait()
-    except PortBusyError as error:
-        print(f"ibsim: {error}", file=sys.stderr)
+    except (PortBusyError, JournalError) as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _ready(host: str, stand: Stand, settings: Settings, people: bool) -> str:
+    """What is said when it listens: to people in words, else one JSON line."""
+    if not people:
+        return json.dumps({"ready": True, "port": stand.port, "control": stand.control_port})
+    journal = f"kept in {settings.journal}" if settings.journal else "gone when it ends (keep it with --journal FILE)"
+    return (
+        f"TWS clients connect to     {host}:{stand.port}\n"
+        f"the control port is        http://{host}:{stand.control_port}  (GET /journal, /orders, /faults, ...)\n"
+        f"accounts                   {', '.join(settings.accounts)}\n"
+        f"the journal is             {journal}\n"
+        "Ctrl-C ends it."
+    )

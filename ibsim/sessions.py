@@ -12,7 +12,7 @@ REFUSED_CLOSE = 0.7
 """Seconds between error 326 and the end of the connection."""
 MAX_CLIENTS = 32
 MAX_CONNECTIONS = 1000
-"""Sockets at once, with a clientId or not; the next one is closed at once."""
+"""Sockets at once, with a clientId or not; the next one ends the oldest that has none yet."""
 FARMS = (
     (2104, "Market data farm connection is OK:usfarm"),
     (2106, "HMDS data farm connection is OK:ushmds"),
@@ -46,7 +46,9 @@ class Sessions:
         session.since = self.gateway.now()
         self.by_number[session.number] = session
         if len(self.by_number) > MAX_CONNECTIONS:
-            session.abort(f"more than {MAX_CONNECTIONS} connections")
+            idle = (one for one in self.by_number.values() if one.state in ("handshake", "connected"))
+            self.drop(next(idle, session), f"more than {MAX_CONNECTIONS} connections")
+            self.gateway.flush()
         session.regulate()
 
     def start(self, session: Session) -> None:

@@ -7,13 +7,26 @@ are `API` NUL and one frame `v157..178` (or one number), which chooses the serve
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache
 
 MIN_SERVER_VERSION = 157
 MAX_SERVER_VERSION = 178
 MAX_FRAME = 1 << 20
 """The longest frame that a client may send, in bytes. The longest real request is a few kilobytes."""
+
+MAX_FIELD = 4096
+"""The longest field of a request that is served, in characters; the longest real one is a list of account tags."""
+MAX_NUMBER = 10**15
+"""No price and no quantity is as large as this."""
+MAX_DIGITS = 40
+"""The longest number, in characters; and none is smaller than one at this decimal place."""
+EXACT_DECIMALS = 12
+"""Sums of quantities are exact up to so many decimal places."""
+_WIDE = Context(prec=MAX_DIGITS)
+_ZERO = Decimal(0)
+_UNSET = Decimal("1E38")
+"""From here on a number means "unset": clients write the largest double, or the largest integer of 128 bits."""
 
 PREAMBLE = b"API\0"
 _HANDSHAKE = re.compile(rb"v(\d{1,6})(?:\.\.(\d{1,6}))?(?: .*)?", re.DOTALL)
@@ -100,25 +113,39 @@ def negotiate(payload: bytes, highest: int = MAX_SERVER_VERSION) -> int:
 def number(text: str) -> Decimal | None:
     """A price or quantity from the wire; None when it is empty or one of the values that mean "unset".
 
-    Raises WireError if it is not a number.
+    Raises WireError if it is not a number, or none that a price or a quantity can be: bounded digits keep every text short.
     """
     if not text:
         return None
     try:
-        value = Decimal(text)
+        value = Decimal(text) if len(text) <= MAX_DIGITS else None
     except ArithmeticError:
-        raise WireError("a number was expected") from None
-    if not value.is_finite():
-        raise WireError("a finite number was expected")
-    return None if value >= Decimal("1.7976931348623157E308") else value
+        value = None
+    if value is None or not value.is_finite():
+        raise WireError("a number was expected")
+    if value >= _UNSET:
+        return None
+    if not value:
+        return _ZERO
+    if not -MAX_NUMBER < value < MAX_NUMBER or value.adjusted() < -MAX_DIGITS:
+        raise WireError(f"a number between {-MAX_NUMBER} and {MAX_NUMBER} was expected, not so small a one")
+    return value if decimals(value) <= EXACT_DECIMALS else value.normalize(_WIDE)
+
+
+def decimals(value: Decimal) -> int:
+    """How many decimal places a finite number is written with."""
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def integer(text: str) -> int:
     """An id or a count from the wire, empty = 0. Raises WireError if it is not a 64-bit integer."""
     try:
-        value = int(text or "0")
+        value = int(text or "0") if len(text) <= MAX_DIGITS else None
     except ValueError:
-        raise WireError("an integer was expected") from None
+        value = None
+    if value is None:
+        raise WireError("an integer was expected")
     if not -(1 << 63) <= value < 1 << 63:
         raise WireError("an integer of 64 bits was expected")
     return value

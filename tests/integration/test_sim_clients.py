@@ -223,6 +223,22 @@ async def test_half_a_frame_and_then_nothing_harms_nobody_and_is_named_when_it_e
         assert "inside a message" in closed["reason"]
 
 
+async def test_connections_that_never_begin_a_session_keep_nobody_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ibsim.sessions.MAX_CONNECTIONS", 5)
+    async with running_sim() as sim:
+        first = await sim.client(1)
+        idle = [await asyncio.open_connection("127.0.0.1", sim.port) for _ in range(20)]
+        try:
+            second = await sim.client(2)
+            assert await first.reqCurrentTimeAsync()
+            assert await second.reqCurrentTimeAsync()
+            closed = await until_entries(sim, "session_closed", 17)
+            assert {entry["reason"] for entry in closed} == {"more than 5 connections"}
+        finally:
+            for _, writer in idle:
+                writer.close()
+
+
 async def _with_orders(sim: Sim, count: int) -> None:
     for number in range(count):
         body = {"symbol": "AAPL", "side": "BUY", "quantity": "1", "limit_price": str(number + 1)}

@@ -34,8 +34,10 @@ async def test_run_against_the_stand_in_itself_it_reports_no_difference(tmp_path
         )
         assert (code, err) == (0, "")
         assert "0 differs, 0 not seen" in out
-        lines = json.loads(record.read_text())["compared"]
-        assert len(lines) > 60
+        recorded = json.loads(record.read_text())
+        assert recorded["next_order_id"]["after"] > recorded["next_order_id"]["before"] == 1
+        lines = recorded["compared"]
+        assert len(lines) > 70
         told = {line["what"]: line["gateway"] for line in lines}
         assert told["place: callbacks"] == ["openOrder Submitted", "orderStatus Submitted"]
         assert told["second session: codes"] == ["326"]
@@ -60,7 +62,7 @@ async def test_what_a_gateway_does_differently_or_not_at_all_is_named():
 
 
 async def _observed(sim: Sim):
-    return await observe("127.0.0.1", sim.port, PLAN)
+    return (await observe("127.0.0.1", sim.port, PLAN)).observed
 
 
 async def test_a_live_account_is_refused_before_anything_is_placed():
@@ -78,3 +80,13 @@ async def test_a_live_port_and_a_gateway_that_is_not_there_are_refused():
         port = sim.port
     code, _, err = await _run("--against", f"127.0.0.1:{port}")
     assert (code, str(port) in err) == (2, True)
+
+
+async def test_what_is_no_gateway_or_lets_nobody_in_is_refused_in_a_sentence():
+    async with running_sim() as sim:
+        control = sim.control.rpartition(":")[2]
+        code, _, err = await _run("--against", f"127.0.0.1:{control}", "--patience", "0.5", "--quiet", "0.05")
+        assert (code, "handshake" in err, len(err.splitlines())) == (2, True, 1)
+        await sim.client(7101)
+        code, _, err = await _run("--against", f"127.0.0.1:{sim.port}", "--patience", "0.5", "--quiet", "0.05")
+        assert (code, "326" in err, len(err.splitlines())) == (2, True, 1)

@@ -157,3 +157,28 @@ async def test_several_faults_at_once():
         await until(lambda: statuses.count((told, "Filled")) == 4, "both twins of the second order, each told twice")
         assert silent not in [order_id for order_id, _ in statuses]
         assert len(await sim.journal("execution")) == 4
+
+
+async def test_a_change_during_an_outage_may_come_back_as_a_second_order_beside_the_first():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        trade = ib.placeOrder(AAPL, LimitOrder("BUY", 1, 100, orderRef="one"))
+        await until(lambda: trade.orderStatus.status == "Submitted", "a resting order")
+        await sim.fault("twin", of="changes")
+        await sim.fault("link_down")
+        trade.order.lmtPrice = 101
+        ib.client.placeOrder(trade.order.orderId, AAPL, trade.order)
+        await ib.reqCurrentTimeAsync()
+        assert [one["limit_price"] for one in (await sim.call("GET", "/orders"))["orders"]] == ["100"]
+        await sim.mend("link_down")
+        first, second = await until_entries(sim, "order", 2)
+        assert (second["code"], second["order_id"], second["order_ref"]) == ("twin", trade.order.orderId, "one")
+        live = (await sim.call("GET", "/orders"))["orders"]
+        assert [(one["perm_id"], one["limit_price"]) for one in live] == [
+            (first["perm_id"], "100"),
+            (second["perm_id"], "101"),
+        ]
+        ib.client.cancelOrder(trade.order.orderId)
+        await until_entries(sim, "cancelled", 1)
+        (survivor,) = await ib.reqAllOpenOrdersAsync()
+        assert (survivor.order.permId, survivor.order.orderRef) == (second["perm_id"], "one")

@@ -161,6 +161,7 @@ async def test_orders_may_be_cancelled_only_by_the_client_that_placed_them_but_f
     [
         ("NOPE", Order(action="BUY", totalQuantity=1, orderType="MKT"), 200),
         ("AAPL", Order(action="BUY", totalQuantity=1, orderType="LMT", lmtPrice=1.001), 110),
+        ("AAPL", Order(action="BUY", totalQuantity=1, orderType="LMT", lmtPrice=0.1 + 0.2), 110),
         ("AAPL", Order(action="BUY", totalQuantity=1, orderType="REL"), 387),
         ("AAPL", Order(action="BUY", totalQuantity=0, orderType="MKT"), 434),
     ],

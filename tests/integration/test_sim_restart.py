@@ -6,9 +6,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from ib_async import IB, LimitOrder, MarketOrder, Stock
+from ib_async import IB, LimitOrder, MarketOrder, Stock, StopLimitOrder
 
 from ibsim.hours import Moment
+from ibsim.peer import Peer
 from tests.integration.sim_fixture import Sim, errors_of, running_sim, sim_process, until, until_entries
 
 AAPL = Stock("AAPL", "SMART", "USD")
@@ -194,3 +195,43 @@ async def test_what_orders_were_is_known_after_a_kill(tmp_path: Path):
         states = {o["order_id"]: o for o in (await sim.call("GET", "/orders"))["orders"]}
         assert states[filled.order.orderId]["filled"] == "9"
         assert states[kept.order.orderId]["state"] == "PendingSubmit"
+
+
+async def test_a_stop_that_was_triggered_before_a_kill_is_a_limit_order_after_it(tmp_path: Path):
+    journal = tmp_path / "journal.jsonl"
+    async with sim_process("--journal", journal) as sim:
+        ib = await sim.client()
+        stop = StopLimitOrder("SELL", 3, 186, 185)
+        trade = ib.placeOrder(AAPL, stop)
+        await until(lambda: trade.orderStatus.status == "PreSubmitted", "a stop that rests")
+        await sim.call("POST", "/prices", {"AAPL": "184"})
+        await until(lambda: trade.orderStatus.status == "Submitted", "a triggered stop")
+        await sim.call("POST", "/prices", {"AAPL": "185.50"})
+        await sim.end()
+    async with sim_process("--journal", journal) as sim:
+        await sim.call("POST", "/prices", {"AAPL": "186"})
+        assert (await sim.call("GET", "/orders"))["orders"][0]["state"] == "Filled"
+
+
+async def test_whatever_was_told_before_a_kill_is_in_the_journal_after_it(tmp_path: Path):
+    journal = tmp_path / "journal.jsonl"
+    async with sim_process("--journal", journal) as sim:
+        peer = await Peer.connect("127.0.0.1", sim.port)
+        try:
+            assert await peer.named("handshake", 2)
+            peer.start(1)
+            assert await peer.named("nextValidId", 2)
+            for number in range(1, 3001):
+                peer.order(number, symbol="AAPL", action="BUY", totalQuantity="1", orderType="MKT", account="DU1234567")
+            await until(lambda: sum(one.name == "execDetails" for one in peer.got) > 100, "executions")
+            await sim.end()
+            assert await peer.end(3) is not None
+        finally:
+            await peer.close()
+    told = {one.fields["execId"] for one in peer.got if one.name == "execDetails"}
+    async with sim_process("--journal", journal) as sim:
+        kept = {entry["exec_id"] for entry in await sim.journal("execution")}
+        (held,) = (await sim.call("GET", "/positions"))["positions"]
+    assert 100 < len(told) < 3000
+    assert told <= kept
+    assert held["quantity"] == str(len(kept))

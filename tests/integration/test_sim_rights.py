@@ -1,8 +1,9 @@
 """Who sees and may change which order; error codes of refused changes, through ib_async on the wire."""
 
 import pytest
-from ib_async import IB, LimitOrder, MarketOrder, Order, Stock
+from ib_async import IB, LimitOrder, MarketOrder, Order, PriceCondition, Stock
 
+from ibsim.messages import ANSWERS
 from ibsim.sessions import MAX_CLIENTS
 from tests.integration.sim_fixture import errors_of, running_sim, until, until_entries
 
@@ -113,17 +114,72 @@ async def test_thirty_two_clients_at_most():
         assert (await sim.client(99)).isConnected()
 
 
-async def test_an_order_of_an_unknown_type_or_with_conditions_is_refused_in_words():
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"conditions": [PriceCondition(price=1, conId=265598)]}, "conditions"),
+        ({"hedgeType": "D"}, "hedging"),
+        ({"deltaNeutralOrderType": "MKT"}, "delta-neutral"),
+        ({"scaleInitLevelSize": 5, "scalePriceIncrement": 0.1}, "scale"),
+        ({"adjustedOrderType": "STP"}, "adjusted"),
+    ],
+)
+async def test_an_order_that_asks_for_what_is_not_served_is_refused_in_words(fields: dict[str, object], word: str):
     async with running_sim() as sim:
         ib = await sim.client()
         errors: list[tuple[int, str]] = []
         ib.errorEvent += lambda _about, code, text, *_: errors.append((code, text))
-        from ib_async import PriceCondition
-
-        order = Order(
-            action="BUY", totalQuantity=1, orderType="MKT", conditions=[PriceCondition(price=1, conId=265598)]
-        )
-        ib.placeOrder(AAPL, order)
+        ib.placeOrder(AAPL, Order(action="BUY", totalQuantity=1, orderType="MKT", **fields))
         await until(lambda: errors, "an error")
         assert errors[0][0] == 321
-        assert "conditions" in errors[0][1]
+        assert word in errors[0][1]
+        assert [entry["code"] for entry in await sim.journal("rejected")] == [321]
+
+
+async def test_order_ids_repeat_in_an_account_and_perm_ids_do_not():
+    async with running_sim() as sim:
+        for client_id in (1, 2):
+            ib = await sim.client(client_id)
+            ib.client.placeOrder(7, AAPL, LimitOrder("BUY", 1, 100))
+        first, second = await until_entries(sim, "order", 2)
+        assert first["order_id"] == second["order_id"] == 7
+        assert first["perm_id"] != second["perm_id"]
+
+
+async def test_the_reference_comes_back_in_every_list_and_not_in_order_status():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        resting = ib.placeOrder(AAPL, LimitOrder("BUY", 1, 100, orderRef="rests"))
+        filled = ib.placeOrder(AAPL, MarketOrder("BUY", 1, orderRef="done"))
+        await until(lambda: filled.fills and resting.order.permId, "a fill and a resting order")
+        again = await sim.client(2)
+        assert [trade.order.orderRef for trade in await again.reqAllOpenOrdersAsync()] == ["rests"]
+        assert [trade.order.orderRef for trade in await again.reqCompletedOrdersAsync(False)] == ["done"]
+        assert [fill.execution.orderRef for fill in await again.reqExecutionsAsync()] == ["done"]
+        _, layout = ANSWERS["orderStatus"]
+        assert "orderRef" not in " ".join(str(part) for part in layout.parts)
+
+
+async def test_a_completed_order_has_neither_order_id_nor_client_and_a_filled_one_no_quantity():
+    async with running_sim() as sim:
+        ib = await sim.client(3)
+        filled = ib.placeOrder(AAPL, MarketOrder("BUY", 5))
+        await until(lambda: filled.fills, "a fill")
+        again = await sim.client(4)
+        (done,) = await again.reqCompletedOrdersAsync(False)
+        assert (done.order.orderId, done.order.clientId, done.order.permId) == (0, 0, filled.order.permId)
+        assert (done.order.totalQuantity, done.order.filledQuantity) == (0, 5)
+
+
+async def test_all_open_orders_are_shown_once_and_not_followed():
+    async with running_sim() as sim:
+        mine, other = await sim.client(1), await sim.client(2)
+        trade = mine.placeOrder(AAPL, LimitOrder("BUY", 1, 100))
+        await until(lambda: trade.order.permId, "a permId")
+        assert len(await other.reqAllOpenOrdersAsync()) == 1
+        heard: list[str] = []
+        other.wrapper.orderStatus = lambda _id, status, *_: heard.append(status)
+        mine.cancelOrder(trade.order)
+        await until(lambda: trade.orderStatus.status == "Cancelled", "a cancelled order")
+        await other.reqCurrentTimeAsync()
+        assert heard == []

@@ -1,7 +1,9 @@
 """The journal on disk, and the truth that is made again from it."""
 
+import resource
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +40,19 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path):
         assert path.read_bytes().startswith(whole)
     finally:
         second.close()
+
+
+def test_what_a_full_disk_refused_is_written_when_there_is_room_again(tmp_path: Path):
+    spool = Spool(tmp_path / "spool")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number in range(5):
+        spool.append({"n": number})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spool.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    spool.append({"n": 5})
+    assert [record["n"] for record in spool.records()] == list(range(6))
+    spool.close()

@@ -1,15 +1,29 @@
 """The codec: what is written is what is read, at every server version, and nothing else is accepted."""
 
 import contextlib
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibsim.layout import LayoutError, Part, Repeat, When, layout, read, write
+from ibsim.codec import read, write
+from ibsim.layout import LayoutError, Part, Repeat, When, layout
 from ibsim.messages import ANSWERS, REQUESTS, decode, encode_request
 from ibsim.order_layout import COMPLETED_ORDER, OPEN_ORDER, PLACE_ORDER, PLACE_ORDER_170
-from ibsim.wire import MAX_FRAME, Frames, WireError, fields_of, frame, message, negotiate
+from ibsim.wire import (
+    MAX_FIELD,
+    MAX_FRAME,
+    Frames,
+    WireError,
+    fields_of,
+    frame,
+    integer,
+    message,
+    negotiate,
+    number,
+    plain,
+)
 
 versions = st.integers(157, 178)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -124,3 +138,48 @@ def test_fields_missing_and_left_over_are_errors():
         read(described, 170, ["1"])
     with pytest.raises(LayoutError, match="left over"):
         read(described, 169, ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", None),
+        ("190.50", "190.50"),
+        ("1.000000000000000000000", "1"),
+        ("1e3", "1000"),
+        ("-0", "0"),
+        ("0e-999999999", "0"),
+        ("1.7976931348623157E308", None),
+        ("1.7976931348623157e+308", None),
+        ("170141183460469231731687303715884105727", None),
+        ("999999999999999", "999999999999999"),
+        ("0.000000000001", "0.000000000001"),
+        ("190.10000000000002", "190.10000000000002"),
+        ("1.3877787807814457e-17", "0.000000000000000013877787807814457"),
+    ],
+)
+def test_a_number_is_read_without_needless_digits_and_the_unset_ones_as_none(text: str, value: str | None):
+    read_as = number(text)
+    assert (read_as is None) == (value is None)
+    assert value is None or (read_as == Decimal(value) and len(plain(read_as)) <= 60)
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "NaN", "sNaN", "Infinity", "1e-41", "1e-999999999", "1e15", "-1e400", "9" * 41, "1" + "0" * 500]
+)
+def test_a_number_too_large_too_fine_or_too_long_is_none(text: str):
+    with pytest.raises(WireError):
+        number(text)
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "9" * 20, "9" * 5000, "9223372036854775808"])
+def test_an_integer_has_64_bits(text: str):
+    with pytest.raises(WireError):
+        integer(text)
+
+
+def test_a_field_of_a_served_request_is_bounded_and_of_another_one_not():
+    long = "x" * (MAX_FIELD + 1)
+    with pytest.raises(WireError, match="4096"):
+        decode(message(["6", "2", "1", long])[4:], 178)
+    assert decode(message(["19", "1", "1", long])[4:], 178).name == "replaceFA"
