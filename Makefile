@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev demo test lint format fuzz bench clean
+.PHONY: help install install-dev tools demo test lint format fuzz bench model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -32,6 +32,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 install: $(VENV)/.installed ## make .venv with the command `adapter` in it
 install-dev: $(VENV)/.installed-dev ## the same, with the tools for tests
 
+# The one part of the tests that neither a wheel nor Debian brings. Go builds it in half a minute.
+TOXIPROXY := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+
+.tools/toxiproxy-server:
+	@command -v go >/dev/null || { echo "Toxiproxy is built with Go 1.23 or newer, and there is no Go here: get it from https://go.dev/dl, or put a toxiproxy-server on PATH"; exit 1; }
+	@mkdir -p .tools && GOBIN=$(CURDIR)/.tools GOFLAGS=-modcacherw go install $(TOXIPROXY) && mv .tools/server $@
+
+tools: .tools/toxiproxy-server ## Toxiproxy for the chaos tests in .tools, built with Go
+
 demo: $(VENV)/.installed ## orders flow, two leaders are killed, a judge counts at the broker
 	@$(BIN)/adapter demo $(DEMO)
 
@@ -48,9 +57,16 @@ format: $(VENV)/.installed-dev ## let ruff write
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20)
+fuzz: $(VENV)/.installed-dev ## a million mutated messages for the stand-in gateway (FUZZ="--inputs 50000 --seed 2")
+	@$(BIN)/python -m tests.unit.ibsim_fuzzer $(FUZZ)
+
+bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 TRIALS=5 QUIET=60)
 	@$(BIN)/python -m bench.sim_speed
 	@$(BIN)/python -m bench.failover --kills $(or $(KILLS),20) --switchovers $(or $(KILLS),20)
+	@$(BIN)/python -m bench.cluster --trials $(or $(TRIALS),5) --away $(or $(QUIET),60) --idle $(or $(QUIET),60)
+
+model: ## check the fencing protocol exhaustively with SPIN, and that each rule is missed (MODEL=--quick, MODEL=no_epoch)
+	@docs/model/check.sh $(MODEL)
 
 clean: ## remove .venv and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

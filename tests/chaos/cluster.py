@@ -1,30 +1,35 @@
-"""The cluster under test: one real pair, its roles seen from outside, its parts armed, ended and started by name."""
+"""The cluster under test: three members of etcd, PostgreSQL, the relay, the stand-in gateway and two replicas.
+
+Its roles are seen from outside, its parts armed, ended and started by name. On one host with every link under control
+(`links`), or with replicas and members of etcd on hosts of their own (`network`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-import psycopg
-from psycopg.rows import dict_row
 
-from engine.clock import boottime
 from ha.demo.fetch import Fetch, FetchFailed
 from ha.demo.scene import Glimpse, Scene
-from ha.local.pair import LocalPair
 from ha.local.parts import REPLICAS
 from ha.local.ports import Ports
 from ha.local.process import Child
 from ha.local.supervise import Event
 from tests.chaos.check import Row
+from tests.chaos.evidence import database_log, last_words
+from tests.chaos.links import Links
+from tests.chaos.namespaces import Network
+from tests.chaos.parts import MEMBERS, needed_parts
+from tests.chaos.whole import Whole
+from tests.chaos.wiring import Hosts, Loopback
 
 CLIENT_ID = 17
 HEALS_WITHIN = 40.0  # seconds for one leader and a healthy standby after whatever happened
@@ -34,7 +39,10 @@ STOCKS = ("AAPL", "AMZN", "GOOG", "IBM", "MSFT", "NVDA", "SPY", "TSLA")  # what 
 _LEAST_SYMBOLS = 5
 INTENT_AGE = 8.0
 # settings of the caller's that would make the pair another one than the tests mean
-_NOT_FOR_TESTS = ("API_SECRET_KEY", "SECRET_KEY", "ENABLE_API_AUTH", "RATE_LIMIT_PER_MINUTE", "FAILPOINTS")
+_NOT_FOR_TESTS = (
+    "API_SECRET_KEY", "SECRET_KEY", "ENABLE_API_AUTH", "RATE_LIMIT_PER_MINUTE", "FAILPOINTS",
+    "DATABASE_URL", "MIGRATE_DATABASE_URL", "POSTGRES_URL",
+)  # fmt: skip
 # an order that waits for a held contract ends while the test still looks
 _SETTINGS = {f"MAX_INTENT_AGE_{kind}": str(INTENT_AGE) for kind in ("LMT", "MKT")}
 # on a machine that does much else the event loop waits for its turn, and a term that ends by that tests nothing here
@@ -46,28 +54,65 @@ class NotHealed(Exception):
 
 
 class Cluster:
-    """A pair in a directory of its own. `events` is what the launcher told of its parts, oldest first."""
+    """A pair with all that it needs, in a directory of its own. `events` is what the launcher told, oldest first.
 
-    def __init__(self, directory: Path, ports: Ports | None = None) -> None:
+    `hosts` = replicas and members of etcd on hosts of their own; `settings` = more settings of both replicas.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Ports | None = None,
+        *,
+        hosts: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.ports = ports or Ports.free()
         self.events: list[Event] = []
         self.settings: dict[str, dict[str, str]] = {}  # by part; read at each of its starts
         env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_TESTS}
-        self.pair = LocalPair(
-            directory, ports=self.ports, env=env | _SETTINGS, part_env=self.settings, on_event=self._told
-        )
-        self.urls = {name: f"http://127.0.0.1:{getattr(self.ports, name)}" for name in REPLICAS}
+        self.wiring = Hosts(directory, self.ports) if hosts else Loopback(directory, self.ports)
+        self.token = self.wiring.token
+        self.pair = Whole(
+            directory, self.wiring, ports=self.ports, env=env | _SETTINGS | dict(settings or {}),
+            part_env=self.settings, on_event=self._told,
+        )  # fmt: skip
+        self.urls = {name: self.wiring.url(name) for name in REPLICAS}
+        self.client_urls = {name: self.wiring.client_url(name) for name in REPLICAS}
         self.control = f"http://127.0.0.1:{self.ports.control}"
         self.scene = Scene(names=REPLICAS)
+        self.look_every = _LOOK_EVERY  # seconds; being looked at costs a replica some of its CPU
         self._looking: asyncio.Task[None] | None = None
         self._looked = asyncio.Condition()
         self._struck: asyncio.Event = asyncio.Event()
 
+    @property
+    def links(self) -> Links:
+        """Every link. Raises LookupError where Toxiproxy is missing, or the cluster is one of hosts."""
+        if not isinstance(self.wiring, Loopback) or self.wiring.links is None:
+            raise LookupError(needed_parts() or "hosts have cables, not links")
+        return self.wiring.links
+
+    @property
+    def network(self) -> Network:
+        """The hosts. Raises LookupError for a cluster on one host."""
+        if isinstance(self.wiring, Hosts):
+            return self.wiring.network
+        raise LookupError("this cluster is on one host")
+
     async def start(self) -> None:
-        """Raises StartFailed; nothing is left then."""
+        """Returns when paired. Raises StartFailed or NotHealed; nothing is left then."""
         await self.pair.start()
         self._looking = asyncio.create_task(self._look_for_ever(), name="looking at the pair")
+        try:
+            await self.paired()
+        except BaseException as error:
+            said = self.last_words()
+            await self.stop()
+            if isinstance(error, NotHealed):
+                raise NotHealed(f"{error}\n{said}") from None
+            raise
 
     async def stop(self, keep: str | None = None) -> None:
         """End everything and remove the directory; its logs and the broker's journal are laid under `keep`, if named."""
@@ -78,7 +123,7 @@ class Cluster:
         await self.pair.stop()
         if keep is not None:
             kept = Path(keep, f"{self.directory.name}-{datetime.now(UTC):%H%M%S}")
-            shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("postgres", "etcd", "lock"))
+            shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("postgres", "etcd", "lock", "run"))
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # ---- seen from outside
@@ -108,13 +153,17 @@ class Cluster:
                         found.append(name)
             return found
 
+    def epoch(self) -> int:
+        """The highest epoch that a replica told of when it was last looked at."""
+        return max((one.epoch for one in self.scene.glimpses.values() if one is not None), default=0)
+
     async def _look_for_ever(self) -> None:
         async with Fetch(timeout=0.5) as fetch:
             while True:
                 await asyncio.gather(*(self._look(fetch, name, url) for name, url in self.urls.items()))
                 async with self._looked:
                     self._looked.notify_all()
-                await asyncio.sleep(_LOOK_EVERY)
+                await asyncio.sleep(self.look_every)
 
     async def _look(self, fetch: Fetch, name: str, url: str) -> None:
         try:
@@ -145,7 +194,7 @@ class Cluster:
 
     async def symbols(self, most: int = 6) -> list[str]:
         """Contracts that no open break holds. Raises NotHealed when too few are left."""
-        async with Fetch() as fetch:
+        async with Fetch(token=self.token) as fetch:
             breaks = (await fetch.get(f"{self.urls[await self.paired()]}/api/v1/breaks"))["breaks"]
         held = {one["symbol"] for one in breaks if one["resolved_at"] is None}
         free = [symbol for symbol in STOCKS if symbol not in held]
@@ -155,15 +204,7 @@ class Cluster:
 
     def log(self) -> list[Row]:
         """The database's whole log. Raises psycopg.Error."""
-        query = "SELECT seq, epoch, event_type, order_id, payload, created_at, timestamp FROM ledger.event ORDER BY seq"
-        with psycopg.connect(str(self.pair.info()["database_url"]), row_factory=dict_row, connect_timeout=5) as db:
-            return [
-                Row(
-                    row["seq"], row["epoch"], row["event_type"], row["order_id"], row["payload"],
-                    row["created_at"].astimezone(UTC), row["timestamp"].astimezone(UTC),
-                )
-                for row in db.execute(query)
-            ]  # fmt: skip
+        return database_log(str(self.pair.info()["database_url"]))
 
     # ---- its parts
 
@@ -178,15 +219,24 @@ class Cluster:
         """The other replica."""
         return REPLICAS[1 - REPLICAS.index(name)]
 
-    async def renew(self, names: Sequence[str], failpoints: Mapping[str, str]) -> None:
-        """End these replicas in order and start them again, each armed as `failpoints` says; returns when paired.
+    def living(self, names: Sequence[str] = MEMBERS) -> list[str]:
+        """Those of these parts that run; of etcd's members, if none is named."""
+        children = {child.name for child in self.pair.supervisor.children()}
+        return [name for name in names if name in children]
+
+    async def renew(
+        self, names: Sequence[str], failpoints: Mapping[str, str], settings: Mapping[str, str] | None = None
+    ) -> None:
+        """End these replicas in order and start them again, each armed as `failpoints` says and with these settings;
+        returns when paired.
 
         What a replica was armed with is forgotten when it dies: its successor is a plain one.
         """
         supervisor = self.pair.supervisor
         await supervisor.end(names)
         for name in names:
-            self.settings[name] = {"FAILPOINTS": failpoints[name]} if name in failpoints else {}
+            armed = {"FAILPOINTS": failpoints[name]} if name in failpoints else {}
+            self.settings[name] = armed | dict(settings or {})
         await asyncio.gather(*(supervisor.respawn(name) for name in names))
         await self.paired()
 
@@ -215,21 +265,4 @@ class Cluster:
 
     def last_words(self, lines: int = 25) -> str:
         """The end of both replicas' logs and of what the launcher told."""
-        shown = []
-        for name in REPLICAS:
-            path = self.directory / "log" / f"{name}.log"
-            text = path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else ["(no log)"]
-            shown.append("\n".join([f"---- {name}.log", *text]))
-        told = [f"{moment(event.at):%H:%M:%S.%f} {event.part} {event.kind} {event.detail}" for event in self.events]
-        return "\n".join([*shown, "---- launcher", *told[-lines:]])
-
-
-def moment(at: float) -> datetime:
-    """A moment of CLOCK_BOOTTIME as a time in UTC."""
-    return datetime.now(UTC) - timedelta(seconds=boottime() - at)
-
-
-def stopwatch() -> Callable[[], float]:
-    """Seconds since now."""
-    began = time.monotonic()
-    return lambda: time.monotonic() - began
+        return last_words(self.directory / "log", REPLICAS, self.events, lines)

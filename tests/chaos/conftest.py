@@ -1,4 +1,4 @@
-"""One pair for all scenarios, replaced when one of them has left it broken."""
+"""One cluster for all scenarios of a form, replaced when one of them has left it broken."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.chaos import namespaces
 from tests.chaos.cluster import Cluster, NotHealed
+from tests.chaos.parts import NO_HAPROXY, haproxy, lacking, needed_parts
 
 
 class Keeper:
     """Hands out a whole pair. What a failed scenario leaves is thrown away, or laid under `CHAOS_KEEP` if that is set."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, place: Path, *, hosts: bool = False) -> None:
+        self._place, self._hosts = place, hosts
         self._number = 0
         self._present: Cluster | None = None
 
@@ -31,7 +34,7 @@ class Keeper:
                 await self.discard()
         if self._present is None:
             self._number += 1
-            cluster = Cluster(self._place / f"pair{self._number}")
+            cluster = Cluster(self._place / f"pair{self._number}", hosts=self._hosts)
             await cluster.start()
             self._present = cluster
         return self._present
@@ -43,11 +46,11 @@ class Keeper:
             await cluster.stop(keep=os.environ.get("CHAOS_KEEP"))
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def keeper() -> AsyncIterator[Keeper]:
-    """What lives as long as the scenarios run; no process and no file of it is left behind."""
+@asynccontextmanager
+async def keeping(*, hosts: bool = False) -> AsyncIterator[Keeper]:
+    """A keeper; no process and no file of it is left behind."""
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
-    keeper = Keeper(place)
+    keeper = Keeper(place, hosts=hosts)
     try:
         yield keeper
     finally:
@@ -55,9 +58,48 @@ async def keeper() -> AsyncIterator[Keeper]:
         shutil.rmtree(place)
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def keeper() -> AsyncIterator[Keeper]:
+    """What lives as long as the scenarios on one host run."""
+    async with keeping() as keeper:
+        yield keeper
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def host_keeper() -> AsyncIterator[Keeper]:
+    """What lives as long as the scenarios on several hosts run."""
+    if (reason := namespaces.why_not()) is not None:
+        lacking(reason)
+    if haproxy() is None:
+        lacking(NO_HAPROXY)
+    async with keeping(hosts=True) as keeper:
+        yield keeper
+
+
 @pytest_asyncio.fixture(loop_scope="package")
 async def cluster(keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     """A whole pair; after a test that failed the next one gets another pair."""
+    async with _lent(keeper, request) as whole:
+        yield whole
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def linked(cluster: Cluster) -> Cluster:
+    """A whole pair whose links can be cut."""
+    if (reason := needed_parts()) is not None:
+        lacking(reason)
+    return cluster
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def hosts(host_keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+    """A whole pair, each replica and each member of etcd on a host of its own."""
+    async with _lent(host_keeper, request) as whole:
+        yield whole
+
+
+@asynccontextmanager
+async def _lent(keeper: Keeper, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     failed_before = request.session.testsfailed
     yield await keeper.whole()
     if request.session.testsfailed > failed_before or os.environ.get("CHAOS_KEEP_ALL"):

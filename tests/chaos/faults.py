@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.chaos.check import Bite
-from tests.chaos.cluster import CLIENT_ID, Cluster, moment
+from tests.chaos.cluster import CLIENT_ID, Cluster
+from tests.chaos.evidence import moment
+from tests.chaos.members import etcd_leader, used_members
 
 LEAST_STALL = 2.0  # seconds; longer than a lease lives without its owner
 
@@ -41,7 +43,7 @@ class Kill:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        name = await _named(on, self.part)
+        name = await named(on, self.part)
         child, at = on.child(name), now()
         await on.pair.kill(name, signal.SIGKILL)
         if child.code != -signal.SIGKILL:
@@ -77,10 +79,10 @@ class Freeze:
         pid, at = on.child(name).pid, now()
         await on.pair.kill(name, signal.SIGSTOP)
         await asyncio.sleep(0.05)
-        if _process_state(pid) != "T":
+        if process_state(pid) != "T":
             raise DidNotBite(f"{name} (pid {pid}) is not stopped")
         await asyncio.sleep(self.seconds - 0.05)
-        if _process_state(pid) != "T":
+        if process_state(pid) != "T":
             raise DidNotBite(f"{name} (pid {pid}) did not stay stopped")
         ended = now()
         await on.pair.kill(name, signal.SIGCONT)
@@ -218,12 +220,23 @@ class Stalls:
         return Bite(f"standstill at {self.point}", at, f"{self.replica} gave no answer for {still:.1f} s", None, now())
 
 
-async def _named(on: Cluster, part: str) -> str:
-    if part == "leader":
-        return await on.paired()
-    return on.other(await on.paired()) if part == "standby" else part
+async def named(on: Cluster, part: str) -> str:
+    """The part's own name: `leader` and `standby` are the replicas' roles now, `etcd-leader` is who leads etcd,
+    `used-member` the member of etcd that the leader has a connection to."""
+    match part:
+        case "leader":
+            return await on.paired()
+        case "standby":
+            return on.other(await on.paired())
+        case "etcd-leader":
+            return await etcd_leader(on)
+        case "used-member":
+            [used, *_] = used_members(on, await on.paired())
+            return used
+        case _:
+            return part
 
 
-def _process_state(pid: int) -> str:
+def process_state(pid: int) -> str:
     """`R`, `S`, `T`: the state as /proc has it."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -18,7 +18,8 @@ from ha.demo.judge import Verdict
 from ha.demo.silence import Kill as Killed
 from ha.demo.silence import Silence
 from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row, examine
-from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, INTENT_AGE, Cluster, stopwatch
+from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, INTENT_AGE, Cluster
+from tests.chaos.evidence import stopwatch
 from tests.chaos.faults import Fault
 from tests.chaos.traffic import Load, Prober, finished, flowing, moving_market
 
@@ -112,18 +113,18 @@ async def play(cluster: Cluster, name: str, steps: Sequence[Step], load: Load | 
     symbols = await cluster.symbols()
     start = await cluster.broker("GET", "/prices")
     prices = {symbol: Decimal(start[symbol]) for symbol in symbols}
-    since, epoch_before = (await cluster.journal())[-1]["seq"], _epoch(cluster)
+    since, epoch_before = (await cluster.journal())[-1]["seq"], cluster.epoch()
     record = cluster.directory / f"history-{datetime.now(UTC):%H%M%S%f}.jsonl"
     said = cluster.directory / "log" / "traffic.log"
     async with (
         Prober(cluster.urls) as prober,
         moving_market(cluster.control, prices, seed),
-        flowing(load, cluster.urls.values(), prices, record, said, seed) as traffic,
+        flowing(load, cluster.client_urls.values(), prices, record, said, seed, cluster.token) as traffic,
     ):
         bites = await _strike(cluster, steps)
         await finished(traffic)
     cluster.scene.kills[:] = [
-        Killed(bite.replica, cluster.urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
+        Killed(bite.replica, cluster.client_urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
     ]
     settled = await _settled(cluster, record, since)
     outcome = await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before)
@@ -141,7 +142,7 @@ async def _strike(cluster: Cluster, steps: Sequence[Step]) -> list[Bite]:
 
 async def _settled(cluster: Cluster, record: Path, since: int) -> Settled:
     await cluster.paired()
-    reader = Reader(cluster.urls, cluster.control, record, cluster.scene, since=since)
+    reader = Reader(cluster.urls, cluster.control, record, cluster.scene, since=since, token=cluster.token)
     return await reader.settle(HEALS_WITHIN)
 
 
@@ -165,16 +166,12 @@ async def _outcome(
     return Outcome(
         name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,
         entries=entries, journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
-        epoch_after=_epoch(cluster), last_words=cluster.last_words(),
+        epoch_after=cluster.epoch(), last_words=cluster.last_words(),
     )  # fmt: skip
 
 
 def _read(record: Path) -> list[dict[str, Any]]:
     return read_lines(record.read_text(encoding="utf-8"))
-
-
-def _epoch(cluster: Cluster) -> int:
-    return max((glimpse.epoch for glimpse in cluster.scene.glimpses.values() if glimpse is not None), default=0)
 
 
 def _note(outcome: Outcome, seconds: float) -> None:

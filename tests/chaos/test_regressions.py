@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +18,17 @@ import pytest
 from adapter_client import AdapterClient, OrderRequest
 
 from engine.book import Book
+from engine.broker import Unreachable
+from engine.broker_ib import IbBroker
 from engine.clock import boottime
+from ha.etcd_access import state_key
+from ha.local.parts import CLUSTER
+from ha.shared_state import SUSPICIONS
+from ha.suspicion import BUDGET, Budget, Entry
 from ha.tail import Tail
 from tests.chaos.cluster import Cluster
+from tests.chaos.evidence import stopwatch
+from tests.integration.etcd_fixture import etcd_binary, free_ports
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(240)]
 
@@ -126,3 +139,77 @@ async def posts_answered(url: str, status: str) -> int:
     labels = ('method="POST"', 'path="/api/v1/orders"', f'status="{status}"')
     counted = [line for line in lines if line.startswith(name) and all(label in line for label in labels)]
     return sum(int(float(line.rpartition(" ")[2])) for line in counted)
+
+
+@pytest.mark.guarantee(7)
+async def test_a_replica_that_has_just_handed_over_takes_over_again_without_waiting(cluster: Cluster) -> None:
+    """Who hands over lets the other one go first, for 5 s; it went on standing back when the other one had long begun to
+    lead, so that a second hand-over, or that leader's death, left nobody for the rest of the time."""
+    first = await cluster.paired()
+    await hand_over(cluster, first)
+    second = await cluster.until(lambda: now if (now := cluster.scene.paired()) not in (None, first) else None, 30.0)
+    took = stopwatch()
+    await hand_over(cluster, second)
+    await cluster.until(lambda: True if cluster.scene.leader() == first else None, 30.0)
+    assert took() < 3.0
+
+
+async def hand_over(cluster: Cluster, leader: str) -> None:
+    """Have the leader hand over, whatever speaks against it but the lack of a standby."""
+    url = f"{cluster.urls[leader]}/api/v1/cluster/switchover"
+    async with asyncio.timeout(10), aiohttp.ClientSession(trust_env=False) as session:
+        while True:
+            async with session.post(url, json={"force": True}) as answer:
+                if answer.status == 202:
+                    return
+                assert answer.status == 412, await answer.text()
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.rule(30)
+async def test_a_standby_without_a_suspicion_left_waits_for_the_lease_instead_of_trying_all_the_time(
+    cluster: Cluster,
+) -> None:
+    """It asked for one 20 times a second, with an error in the log each time, and was late to see that the lease had ended."""
+    leader = await cluster.paired()
+    standby = cluster.other(leader)
+    log = cluster.directory / "log" / f"{standby}.log"
+    spent = [Entry(datetime.now(UTC), "somebody", "nobody", standby)] * BUDGET
+    with etcd_key(cluster, SUSPICIONS, Budget(tuple(spent)).to_text()):
+        said_before = len(log.read_text())
+        await cluster.pair.kill(leader, signal.SIGSTOP)
+        try:
+            await cluster.until(lambda: True if cluster.scene.leader() == standby else None, 15.0)
+        finally:
+            await cluster.pair.kill(leader, signal.SIGCONT)
+    said = log.read_text()[said_before:]
+    assert said.count("the budget of suspicions is spent") == 1
+    assert "the leader is silent: taking the key over" in said
+    await cluster.paired()
+
+
+@contextmanager
+def etcd_key(cluster: Cluster, name: str, value: str) -> Iterator[None]:
+    """A small value of the pair in etcd, for as long as the body runs."""
+    endpoints = ",".join(member.endpoint for member in cluster.wiring.members)
+    ctl = [str(etcd_binary("etcdctl")), "--endpoints", endpoints]
+    environment = {**os.environ, "ETCDCTL_API": "3"}
+    key = state_key(CLUSTER, name)
+    subprocess.run([*ctl, "put", key, value], env=environment, check=True, capture_output=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run([*ctl, "del", key], env=environment, check=True, capture_output=True, timeout=10)
+
+
+async def test_a_gateway_that_is_away_behind_the_relay_is_dialled_again_at_once() -> None:
+    """The relay takes the connection and closes it; that went unnoticed, and each dial took its whole deadline of 4 s."""
+
+    async def away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    [port], took = free_ports(1), stopwatch()
+    async with await asyncio.start_server(away, "127.0.0.1", port):
+        answer = await IbBroker("127.0.0.1", port, 17, lambda _: None).connect(10.0)
+    assert isinstance(answer, Unreachable)
+    assert took() < 5.0

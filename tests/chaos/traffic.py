@@ -44,7 +44,14 @@ class Load:
 
 @asynccontextmanager
 async def flowing(
-    load: Load, urls: Iterable[str], prices: Mapping[str, Decimal], history: Path, log: Path, seed: int
+    load: Load,
+    urls: Iterable[str],
+    prices: Mapping[str, Decimal],
+    history: Path,
+    log: Path,
+    seed: int,
+    token: str | None = None,
+    limit_share: float = 0.5,
 ) -> AsyncIterator[Child]:
     """Orders of `seed` on these contracts, from a process of its own that writes every step into `history`.
 
@@ -52,10 +59,11 @@ async def flowing(
     """
     argv = [sys.executable, "-m", "adapter_client.traffic", "--history", str(history), f"--seed={seed}"]
     argv += [f"--rate={load.rate}", f"--seconds={load.seconds}", f"--settle={load.settle}"]
-    argv += [f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
+    argv += [f"--limit-share={limit_share}", f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
     argv += [f"--price={symbol}={price}" for symbol, price in prices.items()]
     argv += [f"--url={url}" for url in urls]
-    child = spawn(Spec("traffic", tuple(argv), dict(os.environ), history.parent, log))
+    env = dict(os.environ) | ({} if token is None else {"ADAPTER_TOKEN": token})
+    child = spawn(Spec("traffic", tuple(argv), env, history.parent, log))
     try:
         async with asyncio.timeout(_STARTS_WITHIN):
             while not _has_begun(history):
