@@ -1,6 +1,7 @@
 """What one client sends: cut into requests, which wait their turn, for the pacing limit, or for the client to read. Thin."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -118,6 +119,14 @@ class Inbox:
             if count >= VIOLATIONS:
                 raise WireError(f"the pacing limit was exceeded in {count} seconds")
         return NOW if pacing["over"] == "error" else NEVER
+
+    def finish(self, data: bytes) -> None:
+        """The connection has ended: everything that came is handled now, for nobody to hear."""
+        with contextlib.suppress(WireError):
+            for payload in (*self._waiting, *self._payloads(data)):
+                self._handle(payload)
+        self._drop()
+        self._session.gateway.flush()
 
     def wake(self) -> None:
         """The session listens again: what waits goes on, soon."""

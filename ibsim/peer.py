@@ -134,6 +134,11 @@ class Peer:
         except TimeoutError:
             return
 
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """Its end of the connection."""
+        return self._writer.transport
+
     async def drain(self) -> None:
         """Waits until what was sent is on its way."""
         await self._writer.drain()

@@ -1,6 +1,9 @@
 """One client's connection: requests in from the inbox, answers out to the outbox. Thin."""
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +59,10 @@ class Session(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if (
+            not self.reason and self.listening
+        ):  # what came before the end was read, as by a gateway with a thread that reads
+            self._in.finish(left_unread(self.transport) if exc is not None else b"")
         self.out.close()
         self._in.close()
         reason = self.reason or (str(exc) if exc else "closed by the client")
@@ -155,3 +162,16 @@ class Session(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(encode("currentTime", self.version or 178, {"time": "0"})[:-3])
         self.end(reason)
+
+
+def left_unread(transport: asyncio.BaseTransport) -> bytes:
+    """What the kernel still has of a connection that was reset: an answer that could not be written ends it before that is read."""
+    found = b""
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as rest,
+    ):
+        rest.setblocking(False)
+        while data := rest.recv(1 << 18):
+            found += data
+    return found

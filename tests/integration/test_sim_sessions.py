@@ -2,13 +2,15 @@
 
 import asyncio
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 from ib_async import IB, LimitOrder, MarketOrder, Stock
 
-from tests.integration.sim_fixture import running_sim, sim_process, until
+from ibsim.peer import Peer
+from tests.integration.sim_fixture import running_sim, sim_process, until, until_answer, until_entries
 
 AAPL = Stock("AAPL", "SMART", "USD")
 
@@ -117,3 +119,29 @@ async def test_bytes_that_are_not_the_protocol_end_that_session_only(data: bytes
         (closed,) = [e for e in await sim.journal() if e["kind"] in ("session_closed", "session_refused")]
         assert closed["reason"]
         assert await ib.reqCurrentTimeAsync()
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_what_came_before_the_end_of_a_connection_is_taken(how: str):
+    """A client that dies with answers unread resets its connection; what it had sent before is in the gateway all the same."""
+    async with sim_process() as sim:
+        assert sim.process is not None
+        peer = await Peer.connect("127.0.0.1", sim.port)
+        peer.start(1)
+        assert await peer.named("nextValidId", 3)
+        sim.process.send_signal(signal.SIGSTOP)  # so that all of it is there before the first of it is answered
+        corked = peer.transport.get_extra_info("socket")
+        corked.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_CORK, 1
+        )  # in few segments: each small one takes much of the window
+        for number in range(1, 101):
+            peer.order(number, symbol="AAPL", action="BUY", totalQuantity="1", lmtPrice="1.00")
+        await peer.drain()
+        corked.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        if how == "reset":
+            peer.reset()
+        else:
+            await peer.close()
+        sim.process.send_signal(signal.SIGCONT)
+        assert len(await until_entries(sim, "order", 100)) == 100
+        await until_answer(sim, "/sessions", lambda answer: answer["sessions"] == [])
