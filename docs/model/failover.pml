@@ -5,7 +5,7 @@
  * Each option of each loop is one indivisible step: one statement in PostgreSQL, one transaction in etcd, or what the
  * event loop does between two awaits. A crash, a lost lease or a gateway restart falls between any two steps, and a
  * frozen replica is one that the scheduler leaves alone. At most FAULTS faults happen, of any kind and in any order;
- * after "quiet" nothing breaks any more, and the Judge looks at every state in which nothing is left to do.
+ * at any moment they may be over ("nothing breaks any more"), and the Judge looks at every state in which nothing is left to do.
  * -D names other than the four here take one rule away, or add one fault. */
 #ifndef ORDERS
 #define ORDERS 1
@@ -82,11 +82,15 @@ mtype = { FOLLOWS, LAGS, PROMOTED };
 mtype copy = FOLLOWS;                /* a copy of the database: an asynchronous replica, a backup */
 byte oldEpoch; mtype oldLedger[ORDERS];            /* where it stands while it lags */
 bool newer;                          /* events were committed that it has not */
-bool looked;                         /* an operator has looked since it became the database */
+bool held;                           /* PostgreSQL: the break that holds everything is open */
+bool looked;                         /* an operator has looked since the copy became the database */
 byte memEpoch; bool memMore;         /* etcd's memory: an epoch; events that the copy has not */
 byte top;                            /* the highest epoch that was ever claimed; only the judge knows it */
 #if CANCELS
 byte oldWanted[ORDERS];
+#endif
+#ifdef HOLD_DIES
+bool regrown;                        /* events were committed since the copy became the database */
 #endif
 #else
 #define top epoch
@@ -172,6 +176,20 @@ byte faults, rounds;
 
 #ifdef ROLLBACK
 #define toHold     r[me].mustHold
+#ifdef HOLD_ALWAYS                   /* stricter than the code: after every change of place, until an operator has looked */
+#define holdNow(x) (copy == PROMOTED && !looked)
+#elif defined(NO_HOLD)               /* R18 broken: nobody compares what was seen with what there is */
+#define holdNow(x) false
+#elif defined(HOLD_DIES)             /* R18 broken: the hold is its leader's, and what that one wrote fills the log up again */
+#define holdNow(x) (copy == PROMOTED && (r[x].sawMore || memMore) && !regrown)
+#else                                /* this replica or etcd has seen an event that is not there, or an earlier term holds */
+#define holdNow(x) (held || (copy == PROMOTED && !looked && (r[x].sawMore || memMore)))
+#endif
+#ifdef STRICT                        /* what nobody who can be asked has ever seen is judged as well */
+#define unseen(x)  false
+#else
+#define unseen(x)  (copy == PROMOTED && newer && !looked && !held && !r[x].sawMore && !memMore)
+#endif
 #define licensed(o) (ledger[o] == SENDING || copy == PROMOTED)
 #ifdef INCOMPLETE_AFTER              /* R18 broken: after the database went back, an incomplete snapshot opens the gate */
 #define enough     true
@@ -180,14 +198,11 @@ byte faults, rounds;
 #endif
 #else
 #define toHold     false
+#define unseen(x)  false
 #define licensed(o) (ledger[o] == SENDING)
 #define enough     true
 #endif
-#ifdef ACCEPT_BEFORE_HOLD            /* orders are accepted between the claim and the hold */
-#define mayAccept  true
-#else
-#define mayAccept  (!toHold)
-#endif
+#define mayAccept  (!toHold)         /* 503 from the claim on */
 #ifdef END_BEFORE_HOLD               /* QUEUED is taken for "not sent" before the broker was looked at */
 #define mayEnd     true
 #else
@@ -216,6 +231,7 @@ byte faults, rounds;
 #define unlicense(o) r[me].licence[o] = NOTHING
 #define uncancel(o) r[me].cancelling[o] = 0
 #define look(o)    r[me].seen[o] = (worth && broker[o] > 0)
+#define expire(o)  if :: ledger[o] == QUEUED -> ledger[o] = CANCELLED :: else fi
 inline dropSnapshot() { each(unsee); r[me].collected = 0; r[me].complete = 0 }
 inline sessionEnds() {
   dropSnapshot(); each(unwrite); r[me].proved = 0;
@@ -251,6 +267,9 @@ inline committed() {                 /* bookkeeping of a commit that was not ref
   rule(G1_one_writer, r[me].epoch == top);
   r[me].proof = FRESH;
 #ifdef ROLLBACK
+#ifdef HOLD_DIES
+  if :: copy == PROMOTED -> regrown = 1 :: else fi;
+#endif
   if :: copy == LAGS -> newer = 1; r[me].sawMore = 1 :: else fi
 #endif
 }
@@ -308,7 +327,7 @@ end: do
        printf("%d: CAMPAIGNING -LOST-> STANDBY\n", me);
        r[me].base = 0; r[me].suspects = 0; r[me].phase = STANDBY }
   /* CLAIMING -CLAIMED-> CONNECTING: ledger.claim and what follows it on the same connection */
-  :: d_step { is(CLAIMING) -> catchUp(); printf("%d: claims\n", me);
+  :: d_step { is(CLAIMING) && !unseen(me) -> catchUp(); printf("%d: claims\n", me);
 #ifdef NO_CAS                        /* R31 broken: whatever the epoch was before */
        if :: false -> skip
 #else
@@ -332,21 +351,17 @@ end: do
 #ifndef REMEMBER_LATER
              memEpoch = next;        /* etcd knows it before anything is done under it */
 #endif
-#ifdef HOLD_BY_SEQ                   /* only when this replica or etcd has seen an event that is not there any more */
-             r[me].mustHold = (copy == PROMOTED && (r[me].sawMore || memMore));
-#elif defined(NO_HOLD)
-             r[me].mustHold = 0;
-#else                                /* after every change of place, until an operator has looked */
-             r[me].mustHold = (copy == PROMOTED && !looked);
-#endif
+             r[me].mustHold = holdNow(me); held = (held || r[me].mustHold);
 #endif
              r[me].phase = CONNECTING
        fi; next = 0 }
 #ifdef ROLLBACK
-#ifdef REMEMBER_LATER                /* once a second, under the leader key */
-  :: d_step { hasEpoch && lease == me && !toHold && (memEpoch != r[me].epoch || memMore != (copy == LAGS && r[me].sawMore)) ->
-       printf("%d: keeps epoch and head in etcd\n", me);
-       memEpoch = r[me].epoch; memMore = (copy == LAGS && r[me].sawMore) }
+  /* tender._remember: once a second, under the leader key */
+  :: d_step { hasEpoch && lease == me && !toHold && r[me].sawMore && !memMore ->
+       printf("%d: keeps the head of the log in etcd\n", me); memMore = 1 }
+#ifdef REMEMBER_LATER
+  :: d_step { hasEpoch && lease == me && !toHold && memEpoch != r[me].epoch ->
+       printf("%d: keeps its epoch in etcd\n", me); memEpoch = r[me].epoch }
 #endif
   :: d_step { is(STANDBY) && copy == LAGS && newer && !r[me].sawMore -> printf("%d: tails\n", me); catchUp() }
 #endif
@@ -392,9 +407,8 @@ end: do
 #ifndef QUICK_OPERATOR               /* what was QUEUED is older than max_intent_age by now (R8) */
              each(expire);
 #endif
-             hangUp(); sessionLost(); looked = 1; r[me].mustHold = 0; r[me].sawMore = 0
+             hangUp(); sessionLost(); looked = 1; held = 0; memMore = 0; r[me].mustHold = 0; r[me].sawMore = 0
        fi }
-#define expire(o) if :: ledger[o] == QUEUED -> ledger[o] = CANCELLED :: else fi
 #endif
 #if ROUNDS
   /* LEADING: a reconciliation of the live session */
@@ -430,7 +444,7 @@ end: do
 #define draft(o)   (r[me].licence[o] == DRAFTED || r[me].licence[o] == DRAFT_OVER)
 #define judging    (is(RECONCILING) || is(LEADING)) && r[me].collected
 
-proctype Desk(byte me; byte o) {     /* one order at one replica: engine/submit.py, engine/inbound.py, reconcile/plan.py */
+proctype Desk(byte me; byte o) {     /* one order at one replica: engine/submit.py, engine/inbound.py, reconcile/table.py */
 end: do
   /* accept with the gate open: the intent carries its licence; accept with the gate shut: QUEUED */
 #ifdef SEND_FIRST                    /* written, then committed */
@@ -482,7 +496,7 @@ end: do
   :: d_step { is(LEADING) && connected && r[me].wrote[o] && ledger[o] == SENDING ->
        printf("%d: order %d is unanswered for too long, aborts its session\n", me, o); hangUp(); sessionLost() }
 #endif
-  /* the table of reconcile/plan.py */
+  /* reconcile/table.py */
   :: d_step { judging && inDoubt(o) && r[me].seen[o] -> printf("%d: sending_present\n", me); commit(o, WORKING) }
   :: d_step { judging && adoptable(o) -> printf("%d: restored, queued_yet_present, reopened or surfaced\n", me); commit(o, WORKING) }
 #ifdef RESEND                        /* R1 broken: absent, so it is sent again */
@@ -490,7 +504,7 @@ end: do
 #else
   :: d_step { judging && inDoubt(o) && absent(o) -> printf("%d: sending_absent\n", me);
 #ifdef PROMPT                        /* what a lazy gateway keeps inside, no snapshot can show */
-       rule(G6_unknown_stays_unknown, broker[o] == 0 && !(socket[0]??[eval(o)]) && !(socket[1]??[eval(o)]));
+       rule(G6_unknown_stays_unknown, refused || (broker[o] == 0 && !(socket[0]??[eval(o)]) && !(socket[1]??[eval(o)])));
 #endif
        commit(o, IN_DOUBT) }
 #endif
@@ -583,11 +597,13 @@ end: do
 #define settled(o) (!placed(o) && (((ledger[o] == WORKING || ledger[o] == ENDED) && broker[o] == 1) || \
                     ((ledger[o] == IN_DOUBT || ledger[o] == CANCELLED || ledger[o] == NONE) && broker[o] == 0)))
 #define lost(o)    (!settled(o))
+/* G9's limit: a claim by a replica that, like etcd, has never seen what the database lost. The run stops before it; STRICT goes on */
+#define beyond     ((r[1].phase == CLAIMING && unseen(1)) || (r[2].phase == CLAIMING && unseen(2)))
 proctype Judge() {                   /* nothing can move any more */
   timeout -> d_step {
     printf("judge: order 0 is %e, the broker has %d; replicas %e, %e\n", ledger[0], broker[0], r[1].phase, r[2].phase);
-    check(G3_nothing_lost, !any(lost));
-    check(G3_nothing_lost, leads(1) || leads(2)) }         /* and the pair is not stuck */
+    check(G3_nothing_lost, beyond || !any(lost));
+    check(G3_nothing_lost, beyond || leads(1) || leads(2)) }         /* and the pair is not stuck */
 }
 
 #define begin(x)   r[x].phase = STANDBY; r[x].proof = FRESH; r[x].licence[0] = NOTHING; r[x].licence[ORDERS - 1] = NOTHING

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.broker import (
     Admitted,
+    ContractDetail,
+    ContractQuery,
     ExecutionFact,
     InUse,
     OpenOrder,
@@ -24,6 +27,8 @@ from tests.simulation.world import Way, World
 if TYPE_CHECKING:
     from tests.simulation.replica import Process
 
+NUMBERED = frozenset({"executions", "contract_details"})
+"""Requests whose answers carry their number; a late answer to one of the others is taken for the next one's."""
 UNSOLICITED = {OpenOrder: "open_orders", PositionFact: "positions"}
 
 
@@ -48,7 +53,8 @@ class _Socket:
         self.session: Session | None = None
         self.closed = False
         self.admitted: asyncio.Future[Any] = world.loop.create_future()
-        self.collecting: dict[str, tuple[list[Any], asyncio.Future[None]]] = {}
+        self.collecting: dict[str, tuple[list[Any], asyncio.Future[None], int]] = {}
+        self.requests = 0
         self.out = _Stream(world, process.gateway_link.there)
         self.back = _Stream(world, process.gateway_link.back)
 
@@ -94,7 +100,7 @@ class _Socket:
 
     def fail_requests(self) -> None:
         """In the process: whoever waits for a list learns that it will not come."""
-        for _, ended in self.collecting.values():
+        for _, ended, _ in self.collecting.values():
             if not ended.done():
                 ended.set_exception(RequestFailed("the session ended"))
 
@@ -119,8 +125,11 @@ class _Socket:
             if not self.admitted.done():
                 self.admitted.set_result(news)
         elif isinstance(news, tuple):
-            what, items = news
-            if (collection := self.collecting.get(what)) is not None:
+            what, number, items = news
+            collection = self.collecting.get(what)
+            if collection is not None and what in NUMBERED and collection[2] != number:
+                return  # to a request that was given up
+            if collection is not None:
                 collection[0].extend(items)
             if what in UNSOLICITED.values():
                 for item in items:
@@ -222,28 +231,36 @@ class SimBroker:
         """See Broker."""
         return await self._request("completed_orders", deadline)
 
-    async def executions(self, deadline: float) -> list[ExecutionFact]:
-        """See Broker."""
-        return await self._request("executions", deadline)
+    async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
+        """See Broker. The filter goes out in whole seconds."""
+        return await self._request("executions", deadline, since and since.replace(microsecond=0))
 
     async def positions(self, deadline: float) -> list[PositionFact]:
         """See Broker."""
         return await self._request("positions", deadline)
 
-    async def _request(self, what: str, deadline: float) -> list[Any]:
-        async with self._one_request:
-            try:
-                socket = self._writable()
-            except ConnectionError as error:
-                raise RequestFailed(str(error)) from error
-            ended: asyncio.Future[None] = self.world.loop.create_future()
-            items: list[Any] = []
-            socket.collecting[what] = (items, ended)
-            socket.write(what, None)
-            try:
-                await asyncio.wait_for(ended, deadline)
-            except TimeoutError as error:
-                raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
-            finally:
-                del socket.collecting[what]
-            return items
+    async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
+        """See Broker."""
+        return await self._request("contract_details", deadline, query)
+
+    async def _request(self, what: str, deadline: float, argument: Any = None) -> list[Any]:
+        try:
+            async with asyncio.timeout(deadline), self._one_request:
+                return await self._collect(what, argument)
+        except TimeoutError as error:
+            raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
+        except ConnectionError as error:
+            raise RequestFailed(f"{what}: {error}") from error
+
+    async def _collect(self, what: str, argument: Any) -> list[Any]:
+        socket = self._writable()
+        ended: asyncio.Future[None] = self.world.loop.create_future()
+        items: list[Any] = []
+        socket.requests += 1
+        socket.collecting[what] = (items, ended, socket.requests)
+        try:
+            socket.write(what, (socket.requests, argument))
+            await ended
+        finally:
+            del socket.collecting[what]
+        return items

@@ -112,17 +112,18 @@ class Clients:
         return target, ORDERS
 
     def _check(self, wish: Wish, answer: Response) -> None:
-        """G3 begins here: an order answered 2xx is durable, under its own id, with its own body."""
+        """G3 begins here: an order answered 2xx is durable, under its own id and body; unless the database went back just then."""
         body, judge = answer.body, self._world.judge
         if body["id"] != wish.id or body["client_order_id"] != wish.key or body["symbol"] != wish.body["symbol"]:
             judge.violated("API", f"{wish.key} was answered with another order: {body}")
-        if not self._world.database.by_order.get(wish.id):
+        if not self._world.database.by_order.get(wish.id) and wish.id not in self._world.database.lost:
             judge.violated("G3", f"{wish.key} was answered {answer.status}, and the ledger does not have it")
 
     async def _look_again(self, wish: Wish) -> None:
         """R36: nobody says 404 of what was acknowledged."""
         answer = await self.ask(self._world.chance.choice("ab"), "GET", f"/api/v1/orders/{wish.id}")
-        if answer is not None and answer.status not in (200, 307, 503):
+        lost = wish.id in self._world.database.lost
+        if answer is not None and answer.status not in (200, 307, 503) and not lost:
             self._world.judge.violated("R36", f"{wish.key} was acknowledged, and then looked for: {answer.status}")
 
     async def _follow(self, method: str, url: str) -> Response | None:
@@ -135,28 +136,33 @@ class Clients:
 
     async def ask(self, replica: str, method: str, url: str, body: Any = None) -> Response | None:
         """One request; None when there was no answer, whatever became of it."""
-        world = self._world
-        answered: asyncio.Future[Response | None] = world.loop.create_future()
+        return await ask(self._world, replica, method, url, body)
 
-        def settle(value: Response | None) -> None:
-            if not answered.done():
-                answered.set_result(value)
 
-        def arrive() -> None:
-            process = world.replicas[replica].running
-            if process is None or process.state is None:
-                settle(None)
-                return
-            process.on_end.append(lambda: settle(None))
-            work = process.server.handle(make_request(method, url, body))
-            task = world.loop.create_task(work, context=process.owner.context.copy())
-            task.add_done_callback(lambda done: settle(done.result()), context=process.owner.context)
+async def ask(world: World, replica: str, method: str, url: str, body: Any = None) -> Response | None:
+    """One request to a replica; None when there was no answer, whatever became of it."""
+    answered: asyncio.Future[Response | None] = world.loop.create_future()
 
-        world.after(world.chance.uniform(0.0002, 0.002), arrive)
-        try:
-            return await asyncio.wait_for(answered, PATIENCE)
-        except TimeoutError:
-            return None
+    def settle(value: Response | None) -> None:
+        if not answered.done():
+            answered.set_result(value)
+
+    def arrive() -> None:
+        process = world.replicas[replica].running
+        if process is None or process.state is None:
+            settle(None)
+            return
+        process.on_end.append(lambda: settle(None))
+        work = process.server.handle(make_request(method, url, body))
+        task = world.loop.create_task(work, context=process.owner.context.copy())
+        task.add_done_callback(lambda done: settle(done.result()), context=process.owner.context)
+
+    world.after(world.chance.uniform(0.0002, 0.002), arrive)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await answered
+    except TimeoutError:
+        return None
 
 
 def _status(answer: Response | None) -> int | None:

@@ -53,7 +53,8 @@ class SimConnection:
 
         self._link.there.send(arrive, self._lag() * 2)
         try:
-            backend = await asyncio.wait_for(made, deadline)
+            async with asyncio.timeout(deadline):
+                backend = await made
         except TimeoutError:
             raise Unknown(f"no connection to PostgreSQL: no answer within {deadline:g} s") from None
         if backend is None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from engine.store import EPOCH_MOVED, FENCED, LOCK_TIMEOUT, Refused, Row
+from tests.simulation.gate import Gate
 from tests.simulation.world import World
 
 HOLE, TAKEN, DUPLICATE = "PA003", "PA005", "23505"
@@ -35,61 +35,16 @@ class Backend:
     on_end: list[Callable[[], None]] = field(default_factory=list)
 
 
-class Gate:
-    """The lock on `write_gate`: writers share it, a claim has it alone; who waits is served in order."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The rows that there is one of."""
 
-    def __init__(self) -> None:
-        self.shared = 0
-        self.alone = False
-        self._waiting: deque[tuple[bool, asyncio.Future[None]]] = deque()
-
-    async def take(self, *, alone: bool, within: float | None = None) -> bool:
-        """True when it is held; False when that took longer than `within`."""
-        if self._waiting or not self._fits(alone):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((alone, turn))
-            try:
-                await asyncio.wait({turn}, timeout=within)
-            except asyncio.CancelledError:
-                self._leave(alone, turn)
-                raise
-            if not turn.done():
-                self._leave(alone, turn)
-                return False
-            return True
-        self._enter(alone)
-        return True
-
-    def give_back(self, *, alone: bool) -> None:
-        """Let the next ones in."""
-        if alone:
-            self.alone = False
-        else:
-            self.shared -= 1
-        self._admit()
-
-    def _fits(self, alone: bool) -> bool:
-        return not self.alone and not (alone and self.shared)
-
-    def _enter(self, alone: bool) -> None:
-        if alone:
-            self.alone = True
-        else:
-            self.shared += 1
-
-    def _leave(self, alone: bool, turn: asyncio.Future[None]) -> None:
-        if turn.done():
-            self.give_back(alone=alone)
-        else:
-            self._waiting.remove((alone, turn))
-            turn.cancel()
-            self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            alone, turn = self._waiting.popleft()
-            self._enter(alone)
-            turn.set_result(None)
+    epoch: int = 0
+    name: str | None = None
+    instance: str | None = None
+    proof: Row = field(
+        default_factory=lambda: {"proof_epoch": 0, "beat": 0, "proof_seq": 0, "digest": "0", "state": ""}
+    )
 
 
 class Database:
@@ -100,8 +55,9 @@ class Database:
         self.up = True
         self.fenced = True  # a mutation takes the fence away
         self.gated = True  # another one takes the gate away: the trigger only reads the epoch
-        self.epoch, self.name, self.instance = 0, None, None
-        self.proof: Row = {"proof_epoch": 0, "beat": 0, "proof_seq": 0, "digest": "0", "state": ""}
+        self.epoch, self.proof = 0, _Head().proof
+        self.name: str | None = None
+        self.instance: str | None = None
         self.log: list[Row] = []
         self.by_order: dict[str, list[Row]] = {}
         self.place = {"system": "7001", "timeline": "00000001"}
@@ -115,6 +71,8 @@ class Database:
         self._order_ids: set[str] = set()
         self._executions: set[tuple[str, str, int]] = set()
         self.listeners: list[Callable[[], None]] = []
+        self.lost: set[str] = set()  # orders whose events were lost when the server went back in time
+        self._history: list[tuple[float, int, _Head]] = []  # when a head was present, with how many events
 
     # ---- connections
 
@@ -152,6 +110,33 @@ class Database:
         """The server is up again."""
         self.up = True
 
+    def go_back(self, seconds: float) -> None:
+        """A lagging copy takes over: what was committed in the last `seconds` never happened, and the timeline is another."""
+        self.crash()
+        then = self._world.now - seconds
+        _, events, head = next(((t, n, h) for t, n, h in reversed(self._history) if t <= then), (0.0, 0, _Head()))
+        lost, self.log = self.log[events:], self.log[:events]
+        self.lost |= {row["order_id"] for row in lost if row["order_id"] is not None}
+        self.epoch, self.name, self.instance, self.proof = head.epoch, head.name, head.instance, dict(head.proof)
+        self.terms = {epoch: term for epoch, term in self.terms.items() if epoch <= self.epoch}
+        self.place = self.place | {"timeline": f"{int(self.place['timeline'], 16) + 1:08X}"}
+        self._history = [one for one in self._history if one[0] <= then]
+        self._keys, self._order_ids, self._executions, self.by_order = set(), set(), set(), {}
+        self._take_keys(self.log)
+        self._note(self.log)
+        self.projected = min(self.projected, events)
+        self._world.say("pg", f"went back {seconds:.2f} s: {len(lost)} events are lost, the epoch is {self.epoch}")
+
+    def _keep(self) -> None:
+        """Remember this moment."""
+        head = _Head(self.epoch, self.name, self.instance, dict(self.proof))
+        self._history.append((self._world.now, len(self.log), head))
+
+    def _note(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row["order_id"] is not None:
+                self.by_order.setdefault(row["order_id"], []).append(row)
+
     # ---- statements
 
     def execute(self, backend: Backend, name: str, p: Params, answer: Callable[[list[Row] | Refused], None]) -> None:
@@ -186,7 +171,9 @@ class Database:
                 raise Refused(FENCED, f"fenced: this writer names epoch {epoch}, the present one is {self.epoch}")
             await asyncio.sleep(self._world.fate.commit.draw(self._world.chance))
             self._world.judge.committed(backend.replica, epoch, what)
-            return change()
+            result = change()
+            self._keep()
+            return result
         finally:
             if self.gated:
                 self.gate.give_back(alone=False)
@@ -206,8 +193,12 @@ class Database:
             claimed = max(self.epoch, p["at_least"]) + 1
             self._world.judge.claimed(backend.replica, claimed, term["instance"])
             self.epoch, self.name, self.instance = claimed, term["to_name"], term["instance"]
-            self.terms[claimed] = term | {"epoch": claimed, "at": self._world.wall(), "seq": len(self.log)}
+            self.terms[claimed] = term | {
+                "epoch": claimed, "at": self._world.wall(), "seq": len(self.log), "digest": None,
+                "system_identifier": self.place["system"], "timeline": self.place["timeline"],
+            }  # fmt: skip
             self.proof |= {"proof_epoch": claimed, "beat": self.proof["beat"] + 1}
+            self._keep()
             return [{"epoch": claimed}]
         finally:
             if self.gated:
@@ -234,9 +225,7 @@ class Database:
             self._take_keys(rows)
             self._world.judge.appended(backend.replica, p["epoch"], rows)
             self.log += rows
-            for row in rows:
-                if row["order_id"] is not None:
-                    self.by_order.setdefault(row["order_id"], []).append(row)
+            self._note(rows)
             for tell in list(self.listeners):
                 tell()
             return [{"added": len(rows)}]
@@ -337,6 +326,9 @@ class Database:
     def last_epoch(self, _p: Params) -> list[Row]:
         return [{"epoch": self.epoch, "name": self.name, "instance": self.instance}]
 
+    def last_term(self, _p: Params) -> list[Row]:
+        return [self.terms[max(self.terms)]] if self.terms else []
+
     def where_projected(self, _p: Params) -> list[Row]:
         return [{"seq": self.projected}]
 
@@ -358,7 +350,7 @@ def _jsonb(value: Any) -> Any:
 
 _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
-    "epoch": Database.last_epoch, "projected": Database.where_projected,
+    "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
 }  # fmt: skip
 _WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {
     "claim": Database.claim, "prove": Database.prove, "append": Database.append, "note_phases": Database.note_phases,

@@ -26,6 +26,7 @@ import ha.from_settings
 import ha.link
 import ha.main
 import ha.outage
+import ha.tend
 from engine.broker import Sink
 from ha.config import Settings
 from ha.fence import Dropped, NothingKnown, Outcome
@@ -40,6 +41,8 @@ from tests.simulation.replica import Process
 from tests.simulation.server import SimServer
 from tests.simulation.world import World
 
+WHOLE_EVERY = 6.0
+"""Seconds between reconciliations that ask for the whole day: what only those find must be found before a run ends."""
 ROOMS = ("engine.", "ha.", "reconcile.")
 
 
@@ -133,9 +136,11 @@ def doors(world: World) -> Iterator[None]:
         (ha.from_settings, "fence_agent", lambda _settings: SimFence(world, _here(world))),
         (ha.from_settings, "lease", lease),
         (ha.outage, "probe", probe),
+        (ha.tend, "WHOLE_EVERY", WHOLE_EVERY),
+        (ha.tend, "WHOLE_SHARE", 1.0),
         (ha.link, "aiohttp", SimAiohttp(lambda: _here(world))),
-        (engine.metrics, "ProcessCollector", lambda _registry: None),
-        (engine.metrics, "PlatformCollector", lambda _registry: None),
+        (engine.metrics, "ProcessCollector", _no_figures),
+        (engine.metrics, "PlatformCollector", _no_figures),
     ]
     swaps += [(module, "Connection", connection) for module in _users_of("Connection", engine.store.Connection)]
     state = random.getstate()
@@ -155,6 +160,10 @@ def doors(world: World) -> Iterator[None]:
         logger.remove(handle)
         core.handlers, core.min_level = listeners
         random.setstate(state)
+
+
+def _no_figures(**_: Any) -> None:
+    """Nobody asks a simulated process for its memory."""
 
 
 def _users_of(name: str, value: object) -> list[Any]:

@@ -45,7 +45,7 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
         return
     by_ref = _by_order(world)
     for wish in clients.wishes:
-        yield from _promise(wish, book)
+        yield from _promise(wish, book, lost=wish.id in world.database.lost and wish.id not in by_ref)
     for order in book.orders.values():
         yield from _order(book, order.id, by_ref.get(order.id, []))
     for oid in by_ref:
@@ -66,9 +66,12 @@ def _by_order(world: World) -> dict[str, list[BrokerOrder]]:
     return found
 
 
-def _promise(wish: Wish, book: Book) -> Iterator[str]:
-    """An answer 2xx promised that the order is there; 503 and nothing else promised that it is not."""
-    if wish.acknowledged and wish.id not in book.orders:
+def _promise(wish: Wish, book: Book, *, lost: bool) -> Iterator[str]:
+    """An answer 2xx promised that the order is there; 503 and nothing else promised that it is not.
+
+    `lost`: the database went back behind it and IB does not show it. That is the limit of G9, and why an operator has to look.
+    """
+    if wish.acknowledged and wish.id not in book.orders and not lost:
         yield f"G3: {wish.key} was acknowledged and is not in the ledger"
     if not wish.acknowledged and not wish.ambiguous and wish.given_up is not None and wish.id in book.orders:
         yield f"API: {wish.key} was refused each time, and is in the ledger: {', '.join(wish.answers)}"

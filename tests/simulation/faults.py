@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.clients import ask
 from tests.simulation.replica import Process, Replica
 from tests.simulation.world import Fate, Link, Slowness, World
 
@@ -26,6 +27,7 @@ class Faults:
         self._world, self._chance, self._only = world, world.chance, tuple(only)
         self._mends: list[Callable[[], None]] = []
         self._over = False
+        self._commits = world.fate.commit  # how long they take while nothing slows them down
 
     # ---- drawing
 
@@ -34,6 +36,7 @@ class Faults:
         chance = self._chance
         self._world.relay = chance.random() < 0.75
         self._world.fate = climate(chance)
+        self._commits = self._world.fate.commit
         for replica in self._world.replicas.values():
             replica.skew = chance.uniform(-0.2, 0.2)
         length = chance.uniform(2.0, 8.0)
@@ -76,10 +79,10 @@ class Faults:
         """Everything is whole again and nothing goes wrong by chance."""
         self._over = True
         self._world.say("FAULT", "everything is whole again")
-        self._world.fate.calm()
         for mend in self._mends:
             mend()
         self._mends.clear()
+        self._world.fate.calm()
         for replica in self._world.replicas.values():
             for link in replica.links:
                 link.mend()
@@ -131,6 +134,15 @@ class Faults:
         self._world.after(
             self._chance.uniform(0.1, 0.4), self._chance.choice((self.kill, self.relay_drops, self.freeze))
         )
+
+    def ended_and_not_answered(self) -> None:
+        """The same, and the gateway does not answer for every list."""
+        self._for_a_while("unanswered", 0.4, 8.0)
+        self.ended_with_an_order_inside()
+
+    def answers_are_lost(self) -> None:
+        """Statements are carried out, and nobody is told."""
+        self._for_a_while("lost_reply", 0.2, self._chance.uniform(0.3, 1.0))
 
     def session_ends_under_a_commit(self) -> None:
         """Commits are slow while the session ends and the next one is opened."""
@@ -202,13 +214,46 @@ class Faults:
         self._slow(Slowness(0.001, 0.3, self._chance.choice((0.05, 0.4, 3.0))), self._chance.uniform(0.5, 4.0))
 
     def _slow(self, slow: Slowness, seconds: float) -> None:
-        before, self._world.fate.commit = self._world.fate.commit, slow
-        self._until(seconds, lambda: setattr(self._world.fate, "commit", before))
+        self._world.fate.commit = slow
+        self._until(seconds, lambda: setattr(self._world.fate, "commit", self._commits))
 
     def end_a_backend(self) -> None:
         database = self._world.database
         if database.backends:
             database.end(self._chance.choice(list(database.backends.values())))
+
+    def database_goes_back(self) -> None:
+        database = self._world.database
+        if database.up and not database.lost:
+            database.go_back(self._chance.choice((self._chance.uniform(0.0, 0.1), self._chance.uniform(0.0, 1.0))))
+            self._until(self._chance.uniform(0.05, 2.0), database.come_back)
+
+    # ---- what operators do
+
+    def switchover(self) -> None:
+        self._switch_over(force=self._chance.random() < 0.5)
+
+    def switchover_without_a_database(self) -> None:
+        """The database goes away while a leader flushes for the other one."""
+        self._switch_over(force=True)
+        self._world.after(self._chance.uniform(0.001, 0.03), self.database_crash)
+
+    def _switch_over(self, *, force: bool) -> None:
+        body = {"force": force}
+        for name in "ab":
+            self._world.spawn(ask(self._world, name, "POST", "/api/v1/cluster/switchover", body))
+
+    def pause(self) -> None:
+        self._wish("paused")
+
+    def halt(self) -> None:
+        self._wish("halted")
+
+    def _wish(self, key: str) -> None:
+        """By SQL, as it must be possible without a leader."""
+        control = self._world.database.control
+        control[key] = {"reason": "a fault", "by": "operator"}
+        self._until(self._chance.uniform(0.5, 5.0), lambda: control.pop(key, None))
 
     # ---- the gateway
 
@@ -274,9 +319,12 @@ FAULTS: dict[str, Callable[[Faults], None]] = {
     one.__name__: one
     for one in (
         Faults.kill, Faults.host_gone, Faults.stop, Faults.freeze, Faults.hang, Faults.failpoints, Faults.freeze_writes,
+        Faults.ended_with_an_order_inside, Faults.ended_and_not_answered, Faults.answers_are_lost,
+        Faults.session_ends_under_a_commit, Faults.frozen_with_a_commit,
         Faults.revoke, Faults.etcd_away, Faults.cut_etcd, Faults.cut_database, Faults.cut_gateway, Faults.isolate,
-        Faults.database_crash, Faults.slow_commits, Faults.end_a_backend, Faults.gateway_restart, Faults.gateway_mute,
-        Faults.ended_with_an_order_inside, Faults.session_ends_under_a_commit, Faults.frozen_with_a_commit,
+        Faults.database_crash, Faults.slow_commits, Faults.end_a_backend, Faults.database_goes_back,
+        Faults.switchover, Faults.switchover_without_a_database,
+        Faults.pause, Faults.halt, Faults.gateway_restart, Faults.gateway_mute,
         Faults.link_down, Faults.relay_drops, Faults.unanswered, Faults.hold_inside, Faults.drop_acks,
     )
 }  # fmt: skip

@@ -13,7 +13,9 @@ from engine.broker import (
     Admitted,
     BrokerError,
     CommissionFact,
+    ContractDetail,
     ContractFact,
+    ContractQuery,
     ExecutionFact,
     Fact,
     InUse,
@@ -41,6 +43,7 @@ class Session:
     admitted: bool = False
     gone: bool = False  # at the gateway; what still comes vanishes
     asked: set[str] = field(default_factory=set)  # the lists that were asked for on it
+    asked_whole: set[str] = field(default_factory=set)  # those of them without a filter, in the present collection
     unanswered: set[str] = field(default_factory=set)  # those that were not answered when they were last asked for
 
 
@@ -85,6 +88,14 @@ class BrokerOrder:
 def contract(symbol: str) -> ContractFact:
     """The contract of a symbol."""
     return ContractFact(1000 + sum(symbol.encode()), symbol, "STK", "SMART", "USD")
+
+
+def detail(query: ContractQuery) -> ContractDetail:
+    """The one contract that IB knows of a symbol."""
+    found = contract(query.symbol)
+    return ContractDetail(
+        found.con_id, found.symbol, found.symbol, "STK", "SMART", "NASDAQ", "USD", "", Decimal("0.01")
+    )
 
 
 class Gateway:
@@ -156,14 +167,25 @@ class Gateway:
         elif what == "cancel":
             self._cancel(session.client_id, argument)
         else:
-            session.asked.add(what)
-            answers = not self.mute and not self._world.maybe(self._world.fate.unanswered)
-            (session.unanswered.discard if answers else session.unanswered.add)(what)
-            if answers:
-                session.tell((what, self._answer(what)))
+            self._read_request(session, what, *argument)
 
-    def _answer(self, what: str) -> list[Any]:
+    def _read_request(self, session: Session, what: str, number: int, argument: Any) -> None:
+        listless = what == "current_time"  # a mute gateway answers that neither
+        answers = not self.mute and (listless or not self._world.maybe(self._world.fate.unanswered))
+        if what != "contract_details":
+            session.asked.add(what)
+            if what == "current_time":  # a collection begins with it
+                session.asked_whole.clear()
+            elif argument is None:
+                session.asked_whole.add(what)
+            (session.unanswered.discard if answers else session.unanswered.add)(what)
+        if answers:
+            session.tell((what, number, self._answer(what, argument)))
+
+    def _answer(self, what: str, argument: Any) -> list[Any]:
         loading = self._world.now < self.loading_until
+        if what == "contract_details":
+            return [detail(argument)]
         if what == "current_time":
             return [int(self._world.loop.time())]
         if what == "open_orders":
@@ -171,7 +193,7 @@ class Gateway:
         if what == "completed_orders":
             return [] if loading else [order.shown() for order in self.orders.values() if order.done]
         if what == "executions":
-            return [] if loading else list(self.executions)
+            return [] if loading else [one for one in self.executions if argument is None or one.at >= argument]
         return self.positions()
 
     def positions(self) -> list[PositionFact]:
@@ -258,7 +280,7 @@ class Gateway:
         price = a.limit_price or Decimal(100)
         fact = ExecutionFact(
             f"0000e0d5.{self._exec:08x}.01.01", order.perm_id, order.client_id, a.broker_order_id, a.reference, ACCOUNT,
-            order.contract, a.side, quantity, price, "SMART", self._world.wall(),
+            order.contract, a.side, quantity, price, "SMART", self._world.wall().replace(microsecond=0),
         )  # fmt: skip
         self.executions.append(fact)
         self._world.say("broker", f"{a.reference} trades {quantity} as {fact.exec_id}")

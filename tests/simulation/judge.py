@@ -14,6 +14,7 @@ from engine.broker import Outgoing
 from engine.events import Kind
 from engine.reference import Reference
 from engine.store import Row
+from ha.role import State as Role
 from tests.simulation.gateway import BrokerOrder, Session
 from tests.simulation.loop import Killed
 from tests.simulation.world import World
@@ -25,6 +26,8 @@ PROOF_MAX_AGE = 1.0
 OVERLAP = 1.0
 LOOK_EVERY = 0.05
 LISTS = frozenset({"open_orders", "completed_orders", "executions", "positions"})
+LEAST_LISTS = LISTS - {"completed_orders"}
+"""What opens a gate: completed orders need not be asked for where the other lists explain every order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,9 @@ class Judge:
         self.licences: dict[str, Licence] = {}
         self.cancels: dict[str, set[int]] = {}  # order -> sessions for which a cancel was licensed
         self.ledger_session: dict[int, int] = {}  # gateway's number of a session -> the ledger's
-        self.agreed: set[int] = set()  # gateway's numbers of sessions on which a reconciliation came to its end
+        self.agreed: dict[
+            int, frozenset[str]
+        ] = {}  # reconciled sessions, by the gateway's number -> symbols still in doubt
         self.epoch_of: dict[int, int] = {}  # gateway's number of a session -> its process's epoch at admission
         self.newest = 0  # the highest such epoch
         self.at_broker: dict[str, int] = {}  # order id -> how many broker orders it became
@@ -95,10 +100,14 @@ class Judge:
         """G6: no verdict of absence from lists that did not come."""
         process = self._world.replicas[replica].running
         session = process.broker.session if process is not None and process.broker is not None else None
-        if session is not None and session.unanswered:
-            self.violated(
-                "G6", f"{oid} is called absent, and the gateway did not answer for {', '.join(session.unanswered)}"
-            )
+        if session is None:
+            return
+        if session.unanswered:
+            which = ", ".join(sorted(session.unanswered))
+            self.violated("G6", f"{oid} is called absent, and the gateway did not answer for {which}")
+        if missing := LISTS - session.asked_whole:
+            which = ", ".join(sorted(missing))
+            self.violated("G6", f"{oid} is called absent, and nobody asked the gateway for all {which}")
 
     def _session_opened(self, replica: str, number: int) -> None:
         process = self._world.replicas[replica].running
@@ -125,6 +134,8 @@ class Judge:
             self.violated("R4", f"{who} as {order.broker_order_id}, licensed as {licence.broker_order_id}")
         elif session.number not in self.agreed:
             self.violated("G2", f"{who} before its session was reconciled")
+        elif order.symbol in self.agreed[session.number]:
+            self.violated("G6", f"{who}, and a doubt about {order.symbol} is not decided")
         elif (age := self._world.loop.time() - process.proved_at) > PROOF_MAX_AGE + 0.01:
             self.violated("R12", f"{who} with an epoch that was not proven for {age:.2f} s")
 
@@ -161,7 +172,7 @@ class Judge:
         who = f"the gateway reads {order.reference} from session {session.number} of {session.replica}"
         if self.epoch_of.get(session.number, 0) < self.newest:
             self.violated("G2", f"{who}, and epoch {self.newest} was admitted already")
-        if missing := LISTS - session.asked:
+        if missing := LEAST_LISTS - session.asked:
             self.violated("G2", f"{who}, which never asked for {', '.join(sorted(missing))}")
 
     def not_a_modification(self, orders: Iterable[BrokerOrder], client_id: int, asked: Outgoing) -> None:
@@ -181,20 +192,27 @@ class Judge:
     # ---- the replicas
 
     def watch(self, process: Process) -> None:
-        """A process was built: hear when it has reconciled."""
-        for holder in (process.node.tender,):
-            reconciler = holder._reconciler
-            reconcile = reconciler.reconcile
+        """A process was built: hear when it has reconciled, or but for some contracts."""
+        reconciler = process.node.tender._reconciler
+        reconcile = reconciler.reconcile
 
-            async def heard(*arguments: Any, _reconcile: Any = reconcile, **options: Any) -> Any:
-                socket = process.broker.session if process.broker is not None else None
-                result = await _reconcile(*arguments, **options)
-                now = process.broker.session if process.broker is not None else None
-                if result.gate_may_open and socket is not None and now is socket:
-                    self.agreed.add(socket.number)
-                return result
+        def present() -> Session | None:
+            return process.broker.session if process.broker is not None else None
 
-            reconciler.reconcile = heard  # type: ignore[method-assign]
+        async def heard(*arguments: Any, early: Any = None, **options: Any) -> Any:
+            socket = present()
+
+            def agreed_but_for(contracts: Iterable[tuple[str, str]], epoch: int) -> None:
+                if socket is not None:
+                    self.agreed[socket.number] = frozenset(symbol for _, symbol in contracts)
+                early(contracts, epoch)
+
+            result = await reconcile(*arguments, early=None if early is None else agreed_but_for, **options)
+            if result.gate_may_open and socket is not None and present() is socket:
+                self.agreed[socket.number] = frozenset()
+            return result
+
+        reconciler.reconcile = heard  # type: ignore[method-assign]
 
     def look(self) -> None:
         """Every so often: who would answer 200 on `/leader`; and nobody met a defect."""
@@ -207,6 +225,12 @@ class Judge:
             if process is not None and process.state is not None:
                 if (defect := process.node.failed()) is not None:
                     self.violated("defect", f"{process.owner.name}: {defect!r}")
+                if process.state is Role.LEADING and any(
+                    b.kind == "everything" for b in process.node.book.open_breaks.values()
+                ):
+                    self.violated(
+                        "G9", f"{process.owner.name} leads, and no operator has looked at what holds everything"
+                    )
                 if process.node.tail.digest_differs is not None:
                     self.violated("G8", f"{process.owner.name}: {process.node.tail.digest_differs}")
         for error in self._world.loop.errors:

@@ -134,7 +134,8 @@ class _Dialling:
 
         process.replica.peer_link.there.send(lambda: theirs.peer_link.back.send(arrive, 0.0), LAG)
         try:
-            accepted = await asyncio.wait_for(answered, _DIAL_WITHIN)
+            async with asyncio.timeout(_DIAL_WITHIN):
+                accepted = await answered
         except TimeoutError:
             raise ClientError("no answer") from None
         if not accepted:

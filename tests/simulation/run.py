@@ -18,7 +18,8 @@ from functools import partial
 from multiprocessing import get_context
 
 from ha.etcd_access import leader_key
-from tests.simulation.clients import Clients
+from ha.role import State as Role
+from tests.simulation.clients import Clients, ask
 from tests.simulation.database import Database
 from tests.simulation.doors import doors
 from tests.simulation.ending import leader_of, unsettled
@@ -61,7 +62,6 @@ def simulate(seed: int, *, trace: bool = False, mutation: str | None = None, onl
     world.replicas = {name: Replica(world, name) for name in "ab"}
     outcome = Outcome(seed, world.judge.violations, 0.0, 0)
     loop = world.loop
-    asyncio.set_event_loop(loop)
     try:
         with doors(world), ExitStack() as mutated:
             mutated.enter_context(MUTATIONS[mutation](world) if mutation else nullcontext())
@@ -75,7 +75,6 @@ def simulate(seed: int, *, trace: bool = False, mutation: str | None = None, onl
             for task in asyncio.all_tasks(loop) | world.graveyard:
                 bury(task)
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
     return outcome
 
@@ -91,6 +90,7 @@ async def _play(world: World, outcome: Outcome, only: Sequence[str]) -> None:
     await asyncio.sleep(schedule.healed_at)
     faults.heal()
     healed = world.now
+    world.spawn(_operator(world), "operator")
     while leader_of(world) is None:
         if world.now - healed > LEADER_WITHIN:
             states = {name: replica.running and replica.running.state for name, replica in world.replicas.items()}
@@ -107,6 +107,23 @@ async def _play(world: World, outcome: Outcome, only: Sequence[str]) -> None:
             return
         await asyncio.sleep(0.25)
     _count(world, clients, outcome)
+
+
+async def _operator(world: World) -> None:
+    """Looks after what must wait for a person: a hold of everything (R18), once nothing is inside the gateway any more."""
+    while not world.judge.violations:
+        await asyncio.sleep(0.3)
+        if world.gateway.inside:
+            continue
+        for replica in world.replicas.values():
+            process = replica.running
+            if process is None or process.state is not Role.HOLDING:
+                continue
+            for found in list(process.node.book.open_breaks.values()):
+                if found.kind == "everything":
+                    body = {"resolution": "looked", "reason": "the simulation's operator"}
+                    answer = await ask(world, replica.name, "POST", f"/api/v1/breaks/{found.id}", body)
+                    world.say("operator", f"resolves {found.id}: {answer and (answer.status, answer.body)}")
 
 
 def _count(world: World, clients: Clients, outcome: Outcome) -> None:
