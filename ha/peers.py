@@ -1,6 +1,6 @@
 """Who else is there: the replicas that joined, and what each said of itself when it was last asked.
 
-Each replica writes its name and address beside the leader key; everybody asks everybody for `/health` once a second. The answers
+Each replica writes its name and address beside the leader key; everybody asks everybody for `/health` every two seconds. The answers
 are shown, and one thing is decided by them: a replica does not start under a name that a living one has (R34).
 """
 
@@ -18,7 +18,7 @@ from loguru import logger
 from engine.clock import Clock, boottime
 from ha.lease import LeaderRecord, LeasePort, StateSeen, Stored
 
-ASK_EVERY = 1.0
+ASK_EVERY = 2.0
 ANSWERS_WITHIN = 1.0
 _KEY = "replicas"
 

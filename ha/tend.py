@@ -24,7 +24,7 @@ from reconcile.run import Early, Reconciler, Result
 from reconcile.snapshot import LINK
 
 TICK = 0.02
-IDLE_TICK = 0.1
+IDLE_TICK = 0.25
 REMEMBER_EVERY = 1.0
 CALENDAR_EVERY = 0.25  # seconds; time zones are reckoned with each time
 DOUBTS_APART = 0.5
