@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from engine.commit import Outcome
+from engine.commit import Committer, Outcome
 from engine.errors import Problem, unavailable, unknown_outcome
 from engine.order import Order
 
@@ -25,6 +25,15 @@ async def answer_of(waiting: Waiting) -> Order:
     if isinstance(answer, Problem):
         raise answer
     return answer
+
+
+async def proves(committer: Committer) -> bool:
+    """Whether a fenced commit that begins now succeeds in time."""
+    try:
+        outcome, _, _ = await asyncio.wait_for(committer.commit(()), COMMIT_DEADLINE)
+    except TimeoutError:
+        return False
+    return outcome is Outcome.COMMITTED
 
 
 def result_of(order: Order | None, outcome: Outcome, why: str) -> Order | Problem:

@@ -17,7 +17,7 @@ from typing import Any
 from loguru import logger
 
 from engine import accept, failpoint, intent
-from engine.answers import COMMIT_DEADLINE, Waiting, answer_of, result_of
+from engine.answers import Waiting, answer_of, proves, result_of
 from engine.book import Book
 from engine.broker import Broker, Paced
 from engine.cancel import Cancels
@@ -97,13 +97,7 @@ class Desk:
 
     async def proves_now(self) -> bool:
         """Whether a fenced commit that begins now succeeds: then no younger epoch existed when it began."""
-        if self._committer is None:
-            return False
-        try:
-            outcome, _, _ = await asyncio.wait_for(self._committer.commit(()), COMMIT_DEADLINE)
-        except TimeoutError:
-            return False
-        return outcome is Outcome.COMMITTED
+        return self._committer is not None and await proves(self._committer)
 
     # ---- intents
 
@@ -377,6 +371,12 @@ class Desk:
                 opened = self._room(now)
                 if opened and self._pace.take(order.symbol, now):
                     self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)
+
+    def end_queue(self, reason: str) -> None:
+        """End every order that waits, by rule: none of them is sent any more."""
+        if self._committer is not None:
+            for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
+                self._follow_up(self._committer, Kind.ORDER_EXPIRED, {"reason": reason}, order)
 
     def _held(self) -> bool:
         """Whether everything is held: a database that went back may call QUEUED what was sent (R18), and nobody says it was not."""

@@ -1,7 +1,7 @@
 """Who else is there: the replicas that joined, and what each said of itself when it was last asked.
 
-Each replica writes its name and address beside the leader key; everybody asks everybody for `/health` every two seconds. The answers
-are shown, and one thing is decided by them: a replica does not start under a name that a living one has (R34).
+Each replica writes its name and address beside the leader key; everybody asks everybody for `/health` every two seconds. The
+answers are shown, and one thing is decided by them: a replica does not start under a name that a living one has (R34).
 """
 
 from __future__ import annotations

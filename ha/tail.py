@@ -97,6 +97,10 @@ class Tail:
         """Seconds since the book was last known to stand at the head of the log."""
         return now - self.caught_up_at
 
+    def saw(self, seq: int) -> None:
+        """Somebody who proves its epoch says that the log reaches to `seq`: a database that lacks it went back in time (R18)."""
+        self.seen_seq = max(self.seen_seq, seq)
+
     # ---- reading
 
     async def catch_up(self) -> Row:

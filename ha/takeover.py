@@ -245,6 +245,10 @@ class Takeover:
                 await self._tail.connection.run("wish_no_more", {"key": NEW_GATEWAY}, deadline=2.0)
             except StoreError as error:
                 raise TermOver(f"what the operator confirmed could not be written down: {error}") from error
+        # an order that waits here may have been sent before the database went back, and still be inside the gateway (R18)
+        self._desk.end_queue(
+            "everything was held while it waited; look at the broker, and place it anew if it is still wanted"
+        )
         self.must_hold, self._tail.seen_seq, self.place_known, self._hold = None, self._book.seq, False, None
 
     def _check_lease(self, when: str) -> None:

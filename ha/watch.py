@@ -81,6 +81,8 @@ class Watch:
         instance, name = str(words.get("instance")), str(words.get("name"))
         if words.get("state") in HAS_EPOCH:
             self.silence.heartbeat(instance, self._clock())
+            if words.get("leads") is True and isinstance(seq := words.get("seq"), int):
+                self._node.tail.saw(seq)
         if words.get("gateway_away") is True and self._node.state is State.STANDBY:
             self.outage.probe_soon()
         if isinstance(reason := words.get("hand_over"), str) and words.get("to") == self._node.me.instance:

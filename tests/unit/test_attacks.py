@@ -315,3 +315,30 @@ async def test_halted_pair_accepts_nothing_from_the_claim_on() -> None:
     finally:
         assert takeover.committer is not None
         await takeover.committer.close()
+
+
+@pytest.mark.rule(18)
+async def test_event_that_only_the_leader_spoke_of_counts_as_seen() -> None:
+    """The leader and the database die together, before this replica has read the leader's last events."""
+    database: Any = Database()
+    _, tail, takeover = claimant(database)
+    await tail.catch_up()
+    tail.saw(3)  # by the leader's heartbeat; the database that comes back ends at event 1
+    await takeover.campaign(Phases())
+    await takeover.claim()
+    try:
+        assert takeover.must_hold is not None
+        assert "ends at event 1, but event 3 was seen" in takeover.must_hold
+    finally:
+        assert takeover.committer is not None
+        await takeover.committer.close()
+
+
+@pytest.mark.rule(18)
+async def test_orders_that_waited_while_everything_was_held_are_not_sent_at_its_end() -> None:
+    scene = Scene()
+    scene.permit.shut["holding"] = "Everything is held."
+    waiting = scene.ledger.accept("from before the database went back")
+    scene.desk.end_queue("everything was held while it waited")
+    scene.open()
+    assert (scene.order(waiting).state.value, scene.wire.placed) == ("EXPIRED", [])
