@@ -3,7 +3,7 @@
     python -m bench.failover --kills 100            the leader's process is killed with -9, its launcher revokes the lease
     python -m bench.failover --switchovers 20       planned hand-overs, as fast after each other as the pair is whole again
 
-20 orders a second flow all the time and 100 orders rest. The silence is read from the broker's journal: from the moment of the kill
+20 market orders a second flow all the time, each filled at once, and 100 orders rest. The silence is read from the broker's journal: from the moment of the kill
 to the first order taken on the next session; the distance between two arrivals (25 ms on average) is part of it. What clients saw
 is in their own history: from the kill to the first 201 of the next leader. In doubt are orders that stand so at the end.
 `--keep DIR` keeps the logs of both replicas, by run.
@@ -147,7 +147,7 @@ class Bench:
         urls = [part for replica in self.pair.replicas for part in ("--url", replica.url)]
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "adapter_client.traffic", *urls, "--rate", str(self.rate), "--seconds", str(self.seconds),
-            "--symbols", SYMBOLS, "--history", str(self.history), "--seed", "1", "--cancel-share", "0", "--limit-share", "1",
+            "--symbols", SYMBOLS, "--history", str(self.history), "--seed", "1", "--cancel-share", "0", "--limit-share", "0",
             *(part for s in SYMBOLS.split(",") for part in ("--price", f"{s}=100")), stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
 

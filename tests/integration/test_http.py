@@ -126,7 +126,7 @@ def test_json_that_is_no_object_is_refused(server: Running, body: bytes) -> None
         ("client_order_id", b'"\\ud800"'), ("symbol", b"1.5"), ("symbol", b'{"a": 1}'), ("side", b"[]"), ("side", b"null"),
         ("order_type", b"0"), ("account", b'"DU\\u0000"'), ("outside_rth", b'"yes"'), ("outside_rth", b"1"),
         ("valid_until", b"1700000000"), ("valid_until", b'"20250131"'), ("valid_until", b'"0001-01-01T00:00:00+14:00"'),
-        ("valid_until", b'"9999-12-31T23:59:59-12:00"'), ("no_such_field", b"1"), ("con_id", b"265598"),
+        ("valid_until", b'"9999-12-31T23:59:59-12:00"'), ("no_such_field", b"1"), ("con_id", b'"265598"'), ("con_id", b"0"),
     ],
 )  # fmt: skip
 def test_wrong_type_or_impossible_value_names_its_field(server: Running, field: str, value: bytes) -> None:
