@@ -3,9 +3,10 @@
     python -m bench.failover --kills 100            the leader's process is killed with -9, its launcher revokes the lease
     python -m bench.failover --switchovers 20       planned hand-overs, as fast after each other as the pair is whole again
 
-20 market orders a second flow all the time, each filled at once, and 100 orders rest. The silence is read from the broker's journal: from the moment of the kill
-to the first order taken on the next session; the distance between two arrivals (25 ms on average) is part of it. What clients saw
-is in their own history: from the kill to the first 201 of the next leader. In doubt are orders that stand so at the end.
+20 market orders a second flow all the time, each filled at once, and 100 orders rest. The silence is read from the broker's
+journal: from the moment of the kill to the first order taken on the next session; the distance between two arrivals (25 ms on
+average) is part of it. What clients saw is in their own history: from the kill to the first 201 of the next leader. In doubt
+are orders that stand so at the end.
 `--keep DIR` keeps the logs of both replicas, by run.
 """
 

@@ -252,6 +252,10 @@ class Outgoing:
 _CONTRACT_TEXTS = ("local_symbol", "last_trade_date", "right", "multiplier", "trading_class", "primary_exchange")
 
 
+Known = Callable[[int], bool]
+"""Whether nothing is to be learned of the completed order with this permId. The gateway sends it; nobody need decode it."""
+
+
 class Broker(Protocol):
     """One door to one gateway. Facts go to the sink given at construction, on the event loop, in the order they came.
 
@@ -287,8 +291,8 @@ class Broker(Protocol):
         """Every client's open orders, complete up to the End. Raises RequestFailed."""
         ...
 
-    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
-        """Orders that ended, complete up to the End. Raises RequestFailed."""
+    async def completed_orders(self, deadline: float, known: Known | None = None) -> list[OpenOrder]:
+        """Orders that ended, complete up to the End but for those whose permId is `known`. Raises RequestFailed."""
         ...
 
     async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:

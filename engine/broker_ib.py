@@ -8,8 +8,6 @@ request here has its own deadline, and a failed one raises: unknown is never emp
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -29,6 +27,7 @@ from engine.broker import (
     DecoderLoss,
     ExecutionFact,
     InUse,
+    Known,
     OpenOrder,
     OrderStatus,
     Outgoing,
@@ -42,6 +41,7 @@ from engine.broker import (
 )
 from engine.clock import Clock, boottime
 from engine.feed import Feed
+from engine.ib_socket import DecoderWatch, harden
 from engine.pace import OVERTAKE, DoorPace
 
 FIRST_REQUEST_ID = 1 << 30
@@ -88,6 +88,9 @@ class _Session:
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
         decode = self.client.decoder.handlers[11]
         self.client.decoder.handlers[11] = lambda fields: decode(ib_facts.with_zone(fields))
+        self.known: Known | None = None  # which completed orders are not worth decoding
+        self._completed = self.client.decoder.handlers[101]
+        self.client.decoder.handlers[101] = self.completed
         self.next_valid_id = 0
         self.accounts: tuple[str, ...] = ()
         self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -106,6 +109,12 @@ class _Session:
         """Let the kernel, and in the end the gateway, hold back what comes faster than it is decoded."""
         if (transport := self.client.conn.transport) is not None:
             (transport.pause_reading if yes else transport.resume_reading)()
+
+    def completed(self, fields: list[str]) -> None:
+        """One message completedOrder, before it is decoded."""
+        perm_id = ib_facts.completed_perm_id(fields)
+        if self.known is None or perm_id is None or not self.known(perm_id):
+            self._completed(fields)
 
     # callbacks, by IB's names
 
@@ -233,7 +242,7 @@ class IbBroker:
         self._session: _Session | None = None
         self._one_request = asyncio.Lock()
         self._request_id = FIRST_REQUEST_ID
-        self._losses = _DecoderWatch(lambda text: sink(DecoderLoss(text)))
+        self._losses = DecoderWatch(lambda text: sink(DecoderLoss(text)))
 
     async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
         """See `Broker.connect`. 326 and a closed connection are told at once: ib_async itself would wait for its whole timeout."""
@@ -250,7 +259,7 @@ class IbBroker:
             if not dial.done():  # a relay takes the connection of a gateway that is away, and closes it
                 return Unreachable("the connection was closed before the handshake was done", session.address)
             dial.result()
-            _harden(session.client.conn.transport)
+            harden(session.client.conn.transport)
             return Admitted(session.next_valid_id, session.accounts, session.address)
         except (OSError, TimeoutError, ConnectionError) as error:
             return Unreachable(str(error) or f"no answer within {deadline:g} s", session.address)
@@ -313,9 +322,15 @@ class IbBroker:
         """See `Broker.open_orders`."""
         return await self._request("open_orders", deadline, lambda client, _: client.reqAllOpenOrders())
 
-    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
-        """See `Broker.completed_orders`."""
-        return await self._request("completed_orders", deadline, lambda client, _: client.reqCompletedOrders(False))
+    async def completed_orders(self, deadline: float, known: Known | None = None) -> list[OpenOrder]:
+        """See `Broker.completed_orders`. A day's list is long, and decoding is most of its cost."""
+
+        def ask(client: Any, _: int) -> None:
+            assert self._session is not None
+            self._session.known = known
+            client.reqCompletedOrders(False)
+
+        return await self._request("completed_orders", deadline, ask)
 
     async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
         """See `Broker.executions`. The time goes out in the form that is UTC whatever zone the gateway is in."""
@@ -357,27 +372,6 @@ class IbBroker:
         finally:
             del session.collecting[what]
         return collection.items
-
-
-class _DecoderWatch(logging.Handler):
-    """ib_async's decoder swallows exceptions into its log: each one is a message lost."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._tell = tell
-        logging.getLogger("ib_async.Decoder").addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage()[:500])
-
-
-def _harden(transport: Any) -> None:
-    """Notice a dead gateway within seconds, not hours (R5)."""
-    raw = transport.get_extra_info("socket") if transport is not None else None
-    if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
 
 
 def _order(order: Outgoing) -> IbOrder:

@@ -13,7 +13,14 @@ UNSET = sys.float_info.max
 """How IB writes "no value" in a floating point field."""
 
 _EXECUTION_TIME = 15  # index of the time in execDetails at server versions 157..178
+_COMPLETED_PERM_ID = 23  # index of the permId in completedOrder at server versions 157..178
 _SIDES = {"BOT": "BUY", "SLD": "SELL", "BUY": "BUY", "SELL": "SELL", "SSHORT": "SELL"}
+
+
+def completed_perm_id(fields: list[str]) -> int | None:
+    """The permId of a completedOrder message that was not decoded, None where it has none that reads as one."""
+    text = fields[_COMPLETED_PERM_ID] if len(fields) > _COMPLETED_PERM_ID else ""
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def with_zone(fields: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from loguru import logger
 
 from engine.book import Book
-from engine.broker import Broker, ExecutionFact, RequestFailed
+from engine.broker import Broker, ExecutionFact, Known, RequestFailed
 from engine.clock import Clock, boottime, utcnow
 from engine.position import Execution, execution_root
 from reconcile.snapshot import (
@@ -60,8 +60,9 @@ async def collect(
     when it moved, the snapshot is missing something and does not know what (R23). `link_up` says whether the gateway has a link to
     IB: without one, before or after, what is not shown may be on its way.
 
-    `recent`: ask for what happened since the ledger's last execution, and for the whole day only where that leaves an order
-    without an explanation, or where the broker does not show that very execution (its filter means something else than we do).
+    `recent`: ask for what happened since the ledger's last execution. Where that leaves an order without an explanation, ask for
+    the completed orders that have not ended here, and for the executions since that order was accepted: nothing older is about
+    it. Where the broker does not show that very execution (its filter means something else than we do), ask for the whole day.
     """
     asking = _Asking(broker, clock, deadline)
     started, first, lost, up = utcnow(), book.seq + 1, losses(), link_up()
@@ -72,7 +73,13 @@ async def collect(
     if known is not None:
         executions = await asking.part(EXECUTIONS, lambda limit: broker.executions(limit, known.at - OVERLAP))
         snapshot = replace(snapshot, executions=executions, recent=_shows(executions, known))
-    if not snapshot.recent or asking.missing or unexplained(book, snapshot):
+    unclear = unexplained(book, snapshot)
+    if known is not None and snapshot.recent and not asking.missing and unclear:
+        since = min(known.at, *(book.orders[oid].created_at for oid in unclear)) - OVERLAP
+        completed = await asking.part(COMPLETED_ORDERS, lambda limit: broker.completed_orders(limit, _ended_here(book)))
+        executions = await asking.part(EXECUTIONS, lambda limit: broker.executions(limit, since))
+        snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
+    elif not snapshot.recent or asking.missing:
         asking.forget(EXECUTIONS)
         completed = await asking.part(COMPLETED_ORDERS, broker.completed_orders)
         executions = await asking.part(EXECUTIONS, broker.executions)
@@ -85,6 +92,16 @@ async def collect(
     snapshot = replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
     logger.debug("collected: {}", snapshot)
     return snapshot
+
+
+def _ended_here(book: Book) -> Known:
+    """Whether the order with a permId has ended in the ledger too."""
+
+    def known(perm_id: int) -> bool:
+        order = book.orders.get(book.by_perm_id.get(perm_id, ""))
+        return order is not None and order.final
+
+    return known
 
 
 class _Asking:

@@ -61,6 +61,14 @@ class Plan:
         return None if None in found else frozenset(contract for contract in found if contract is not None)
 
     @property
+    def only_orders(self) -> bool:
+        """Whether all that waits or is held is about the state of single orders: an older part of the day says nothing of it."""
+        return all(
+            isinstance(r.difference, OrderDiffers) for r in self.rulings
+            if r.waits or (r.drafts and r.row.verdict is Verdict.HOLD)
+        )  # fmt: skip
+
+    @property
     def repaired(self) -> int:
         """Differences that evidence decided."""
         return sum(1 for r in self.rulings if r.drafts and r.row.verdict in (Verdict.REPAIR, Verdict.ADOPT))

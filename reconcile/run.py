@@ -84,7 +84,7 @@ class _Run:
     def doubt(self, plan: Plan, now: float) -> None:
         self.doubts = {key: self.doubts.get(key, now) for key in plan.undecided}
         self.verified = not plan.drafts
-        self.recent = self.recent and not plan.undecided and not plan.held
+        self.recent = self.recent and plan.only_orders
 
 
 class Reconciler:
@@ -130,7 +130,8 @@ class Reconciler:
         """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
 
         A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
-        `recent`: begin with a recent snapshot, whose cost does not grow with the day. A doubt is looked at in whole ones only.
+        `recent`: ask for what is new only, so that the cost does not grow with the day; a doubt about anything but the state of
+        single orders is looked at in whole snapshots.
         `early` is called once when a complete snapshot left nothing but doubts about single contracts: the gate may open for all
         others while this reconciliation goes on.
         """

@@ -12,6 +12,7 @@ from engine.broker import (
     ContractQuery,
     ExecutionFact,
     InUse,
+    Known,
     OpenOrder,
     Outgoing,
     PositionFact,
@@ -227,9 +228,10 @@ class SimBroker:
         """See Broker."""
         return await self._request("open_orders", deadline)
 
-    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
+    async def completed_orders(self, deadline: float, known: Known | None = None) -> list[OpenOrder]:
         """See Broker."""
-        return await self._request("completed_orders", deadline)
+        ended = await self._request("completed_orders", deadline)
+        return [fact for fact in ended if known is None or not known(fact.perm_id)]
 
     async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
         """See Broker. The filter goes out in whole seconds."""

@@ -17,6 +17,7 @@ from engine.broker import (
     ContractQuery,
     ExecutionFact,
     InUse,
+    Known,
     OpenOrder,
     Outgoing,
     PositionFact,
@@ -256,9 +257,9 @@ class ScriptedBroker:
         await self._answer("open_orders", deadline)
         return list(self.facts.open_orders)
 
-    async def completed_orders(self, deadline: float) -> list[OpenOrder]:
+    async def completed_orders(self, deadline: float, known: Known | None = None) -> list[OpenOrder]:
         await self._answer("completed_orders", deadline)
-        return list(self.facts.completed_orders)
+        return [fact for fact in self.facts.completed_orders if known is None or not known(fact.perm_id)]
 
     async def executions(self, deadline: float, since: datetime | None = None) -> list[ExecutionFact]:
         await self._answer("executions" if since is None else "recent_executions", deadline)

@@ -130,15 +130,19 @@ async def test_recent_snapshot_proves_no_absence() -> None:
 
 
 @pytest.mark.parametrize("state", ["working", "sending"])
-async def test_order_without_an_explanation_makes_it_ask_for_the_whole_day(state: str) -> None:
+async def test_order_without_an_explanation_makes_it_ask_for_what_may_be_about_it(state: str) -> None:
     day = Afternoon()
     if state == "sending":
         day.ledger.accept("on its way", session=1)
-    broker = ScriptedBroker(*([shown(day.open)] if state == "sending" else []), day.known, day.long_ago, holds(10))
+    broker = ScriptedBroker(
+        *([shown(day.open)] if state == "sending" else []), done(day.done, perm_id=800), done(perm_id=77), day.known,
+        day.long_ago, holds(10),
+    )  # fmt: skip
     snapshot = await day.collect(broker)
-    assert broker.asked == WHOLE_AFTER_ALL
+    assert broker.asked == [*RECENT[:3], "completed_orders", "recent_executions", "positions"]
     assert snapshot.complete
-    assert len(snapshot.executions) == 2
+    assert snapshot.executions == (day.known,)  # what happened before the order was accepted says nothing of it
+    assert [fact.perm_id for fact in snapshot.completed_orders] == [77]  # and what has ended here too is not looked at
 
 
 @pytest.mark.rule(23)
