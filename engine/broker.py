@@ -308,6 +308,11 @@ class Broker(Protocol):
         ...
 
     @property
+    def heard_at(self) -> float:
+        """When bytes last came from the gateway (CLOCK_BOOTTIME seconds), whatever they say: a sign of life."""
+        ...
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes that wait in the transport's buffer (R5)."""
         ...

@@ -41,30 +41,13 @@ from engine.broker import (
 )
 from engine.clock import Clock, boottime
 from engine.feed import Feed
-from engine.ib_socket import DecoderWatch, harden
+from engine.ib_socket import Collection, DecoderWatch, harden
 from engine.pace import OVERTAKE, DoorPace
 
 FIRST_REQUEST_ID = 1 << 30
 """Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
 
 T = TypeVar("T")
-
-
-class _Collection:
-    """One request under way: what came so far, and the future that its End completes."""
-
-    def __init__(self, request_id: int) -> None:
-        self.request_id = request_id
-        self.items: list[Any] = []
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def fail(self, reason: str) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(RequestFailed(reason))
 
 
 class _Session:
@@ -82,7 +65,8 @@ class _Session:
         self.feed = Feed(self.client._onSocketHasData, self.client._onSocketDisconnected, self.pause)
         connection.hasData -= self.client._onSocketHasData
         connection.disconnected -= self.client._onSocketDisconnected
-        connection.hasData += self.feed.received
+        connection.hasData += self.received
+        self.heard_at = float("-inf")
         connection.disconnected += self.feed.closed
         self.client.throttleStart += lambda: self.tell(Throttled(True))
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
@@ -95,7 +79,7 @@ class _Session:
         self.accounts: tuple[str, ...] = ()
         self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.collecting: dict[str, _Collection] = {}
+        self.collecting: dict[str, Collection] = {}
 
     def tell(self, fact: Any) -> None:
         if self.sink is not None:
@@ -109,6 +93,11 @@ class _Session:
         """Let the kernel, and in the end the gateway, hold back what comes faster than it is decoded."""
         if (transport := self.client.conn.transport) is not None:
             (transport.pause_reading if yes else transport.resume_reading)()
+
+    def received(self, data: bytes) -> None:
+        """Bytes came, to be decoded in their turn."""
+        self.heard_at = boottime()
+        self.feed.received(data)
 
     def completed(self, fields: list[str]) -> None:
         """One message completedOrder, before it is decoded."""
@@ -283,6 +272,11 @@ class IbBroker:
             transport.abort()  # what the kernel has goes out before the end of file: the gateway frees the id only after it
 
     @property
+    def heard_at(self) -> float:
+        """See `Broker.heard_at`."""
+        return self._session.heard_at if self._session is not None else float("-inf")
+
+    @property
     def unsent_bytes(self) -> int:
         """See `Broker.unsent_bytes`."""
         transport = self._session.client.conn.transport if self._session is not None else None
@@ -364,7 +358,7 @@ class IbBroker:
         client, session = self._ready(), self._session
         assert session is not None
         self._request_id += 1
-        collection = session.collecting[what] = _Collection(self._request_id)
+        collection = session.collecting[what] = Collection(self._request_id)
         try:
             send(client, self._request_id)
             self._pace.wrote(self._clock())

@@ -32,6 +32,8 @@ DOUBTS_APART = 0.5
 
 WHOLE_EVERY = 300.0
 """Seconds between reconciliations in the background that ask for the whole day, and not only for what is new."""
+WHOLE_DEADLINE = 30.0
+"""Seconds that one of them may take: no gate waits for it, and a list that is cut off is asked for again."""
 WHOLE_SHARE = 0.02
 """Of the time, at most, is spent on them: a day's list is long in the afternoon."""
 
@@ -82,7 +84,7 @@ class Tender:
     def begin(self) -> None:
         """The term begins."""
         self._doubts.clear()
-        self._whole_due_at = 0.0
+        self._whole_due_at = self._clock() + self._rules.reconcile_every
         self._calendar_read_at = 0.0
         self._tasks = [
             asyncio.create_task(self._tend_for_ever(), name="tend"),
@@ -235,7 +237,9 @@ class Tender:
         if committer is None or session is None:
             raise TermOver("there is no session to reconcile with")
         self._doubts.clear()
+        behind = not recent and "reconciling" not in self._permit.shut
         deadline, started = self._rules.reconcile_deadline, self._clock()
+        deadline = max(deadline, WHOLE_DEADLINE) if behind else deadline
         result = await self._reconciler.reconcile(committer, session, deadline=deadline, recent=recent, early=early)
         self.last, self._reconciled_at = result, self._clock()
         if not recent:

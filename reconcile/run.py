@@ -164,9 +164,9 @@ class Reconciler:
             ):  # else what was repaired is verified first: the gate waits for it, not for doubts
                 await self._hold_back(run, hold_back)
             run.rounds += 1
-            left = run.ends - self._clock()
+            began, left = self._clock(), run.ends - self._clock()
             snapshot = await self._collect(session, left if run.rounds == rounds else left / 2, run.recent)
-            if snapshot.silent:
+            if snapshot.silent and self._broker.heard_at < began:  # else it answers, and more than there was time for
                 run.missing = snapshot.missing
                 return "session_lost", "the gateway answered nothing"
             if (end := self._void(session, await barrier(committer))) is not None:

@@ -216,6 +216,11 @@ class SimBroker:
         socket.write("cancel", broker_order_id)
 
     @property
+    def heard_at(self) -> float:
+        """See Broker. Lists come whole or not at all here."""
+        return float("-inf")
+
+    @property
     def unsent_bytes(self) -> int:
         """See Broker. The kernel takes what a few orders need."""
         return 0

@@ -234,6 +234,7 @@ class ScriptedBroker:
         self.pace = DoorPace()
         self.before: dict[str, Callable[[], None]] = {}  # what happens at the broker just before a part is asked for
         self.contracts: list[ContractDetail] | None = None  # what IB knows of whatever is asked for; None = no answer
+        self.heard = float("-inf")
         self.show(*facts)
 
     def show(self, *facts: OpenOrder | ExecutionFact | PositionFact) -> None:
@@ -285,6 +286,10 @@ class ScriptedBroker:
 
     def cancel(self, broker_order_id: int) -> None:
         raise AssertionError("reconciliation cancels nothing (R26)")
+
+    @property
+    def heard_at(self) -> float:
+        return self.heard
 
     @property
     def unsent_bytes(self) -> int:

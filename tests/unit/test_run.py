@@ -377,3 +377,12 @@ async def test_nothing_opens_early_without_a_doubt(scene: Scene) -> None:
     opened = Opened(scene)
     assert (await scene.reconciler.reconcile(scene.committer, 2, deadline=2.0, early=opened)).verdict == "agreed"
     assert opened.said == []
+
+
+@pytest.mark.rule(24)
+async def test_gateway_that_answers_more_than_there_is_time_for_is_not_mute(scene: Scene) -> None:
+    """A day's list is still coming when its time is up, and with it every answer behind it: the session lives."""
+    scene.broker.failing.update(["round_trip", "open_orders", "completed_orders", "executions", "positions"])
+    assert (await scene.run()).verdict == "session_lost"
+    scene.broker.heard = float("inf")
+    assert (await scene.run()).verdict == "parked"
