@@ -247,7 +247,7 @@ class Tender:
         self._takeover.phases.repaired += result.repaired
         self._takeover.phases.held += result.held
         if result.gate_may_open:
-            self._desk.second_look = frozenset()
+            self._desk.second_look = result.unwritten  # nothing is sent where something could not be written down
             self._desk.work_queue()
         # what the gate did not wait for (R24) the ledger must not wait for long; a link that is down says when it is back
         if result.gate_may_open and set(result.missing) - {LINK}:

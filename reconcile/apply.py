@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from loguru import logger
+
 from engine.commit import Outcome
 from engine.events import Draft, Event
-from reconcile.plan import Plan
+from reconcile.plan import Plan, Ruling
 
 COMMIT_DEADLINE = 2.0
 """Seconds after which a commit's answer counts as unknown here; the committer itself goes on until it knows (R20)."""
@@ -38,6 +40,27 @@ class ApplyResult:
 async def apply(committer: Commits, plan: Plan) -> ApplyResult:
     """Commit the plan's drafts."""
     return await commit(committer, plan.drafts)
+
+
+async def apply_each(committer: Commits, plan: Plan) -> tuple[ApplyResult, tuple[Ruling, ...]]:
+    """Commit each ruling alone, after the whole was refused: one that does not fold takes no other with it (R24).
+
+    Returns how it ended (committed when anything was) and the rulings that could not be written.
+    """
+    events: list[Event] = []
+    refused: list[Ruling] = []
+    why = ""
+    for ruling in plan.in_order:
+        one = await commit(committer, ruling.drafts)
+        if one.fenced or one.outcome is Outcome.UNKNOWN:
+            return one, ()
+        if one.outcome is Outcome.REFUSED:
+            logger.error("what the row {} asks for cannot be written: {}", ruling, one.why)
+            refused.append(ruling)
+            why = one.why
+        events += one.events
+    outcome = Outcome.COMMITTED if events or not refused else Outcome.REFUSED
+    return ApplyResult(outcome, why, tuple(events)), tuple(refused)
 
 
 async def barrier(committer: Commits) -> ApplyResult:

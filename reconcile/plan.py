@@ -5,7 +5,7 @@ All that one snapshot asks for is one group, committed whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,8 +57,14 @@ class Plan:
     @property
     def doubtful_contracts(self) -> frozenset[tuple[str, str]] | None:
         """Account and symbol of each difference that waits; None when one of them is about no single contract."""
-        found = [_contract_of(ruling.difference) for ruling in self.rulings if ruling.waits]
-        return None if None in found else frozenset(contract for contract in found if contract is not None)
+        return contracts_of(ruling for ruling in self.rulings if ruling.waits)
+
+    @property
+    def in_order(self) -> list[Ruling]:
+        """The rulings that write something, in an order in which each folds after the one before."""
+        return sorted(
+            (r for r in self.rulings if r.drafts), key=lambda r: min(_ORDER[draft.kind] for draft in r.drafts)
+        )
 
     @property
     def only_orders(self) -> bool:
@@ -132,6 +138,12 @@ def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:
     """Whether nothing at the broker can be this ledger's doing, also not that of a ledger that was lost (R18)."""
     licensed = any(order.broker_order_id is not None and not order.external for order in book.orders.values())
     return not licensed and not snapshot.highest_epoch(me)
+
+
+def contracts_of(rulings: Iterable[Ruling]) -> frozenset[tuple[str, str]] | None:
+    """Account and symbol of each ruling's difference; None when one of them is about no single contract."""
+    found = [_contract_of(ruling.difference) for ruling in rulings]
+    return None if None in found else frozenset(contract for contract in found if contract is not None)
 
 
 def _contract_of(difference: Difference) -> tuple[str, str] | None:

@@ -22,10 +22,10 @@ from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
 from engine.events import Event
 from engine.risk import NO_LIMITS, Limits
-from reconcile.apply import ApplyResult, Commits, apply, barrier
+from reconcile.apply import ApplyResult, Commits, apply, apply_each, barrier
 from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
-from reconcile.plan import Plan, make_plan
+from reconcile.plan import Plan, contracts_of, make_plan
 from reconcile.snapshot import Identity, Snapshot
 
 Early = Callable[[frozenset[tuple[str, str]], int], None]
@@ -53,6 +53,9 @@ class Result:
     missing: tuple[str, ...]
     why: str = ""
     highest_epoch: int = 0  # in the references that the broker showed (R18)
+    unwritten: frozenset[tuple[str, str]] = (
+        frozenset()
+    )  # contracts about which something could not be written: not to be traded
 
     @property
     def gate_may_open(self) -> bool:
@@ -74,6 +77,7 @@ class _Run:
     highest_epoch: int = 0
     recent: bool = False  # whether recent snapshots still do
     doubts: dict[str, float] = field(default_factory=dict)  # keys of what waits -> when it was first seen
+    unwritten: frozenset[tuple[str, str]] | None = frozenset()  # None: something that is about no single contract
     verified: bool = False  # whether the latest snapshot showed nothing to repair
 
     def note(self, snapshot: Snapshot, plan: Plan, me: Identity) -> None:
@@ -141,7 +145,7 @@ class Reconciler:
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
-                        run.highest_epoch)  # fmt: skip
+                        run.highest_epoch, run.unwritten or frozenset())  # fmt: skip
         quiet = result.verdict == "agreed" and not result.differences
         logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
@@ -182,7 +186,7 @@ class Reconciler:
             applied = await self._apply(run, committer, plan)
             if (end := self._void(session, applied, repaired=True)) is not None:
                 return end
-            refused = applied.why
+            refused = "" if run.unwritten else applied.why
             if last and not refused:
                 break
             run.doubt(plan, now)
@@ -210,9 +214,15 @@ class Reconciler:
         )  # fmt: skip
 
     async def _apply(self, run: _Run, committer: Commits, plan: Plan) -> ApplyResult:
+        run.unwritten = frozenset()
         if not plan.drafts:
             return ApplyResult(Outcome.COMMITTED, "", ())
         applied = await apply(committer, plan)
+        if applied.outcome is Outcome.REFUSED and not applied.fenced and len(plan.in_order) > 1:
+            applied, refused = await apply_each(committer, plan)
+            run.unwritten = contracts_of(refused)
+        elif applied.outcome is Outcome.REFUSED and not applied.fenced:
+            run.unwritten = contracts_of(plan.in_order)
         if applied.outcome is Outcome.COMMITTED:
             if self._carry_out is not None:
                 self._carry_out(applied.events)

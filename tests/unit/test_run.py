@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from engine import failpoint
-from engine.commit import Outcome
+from engine.commit import Done, Outcome
 from engine.events import Draft, Event, Kind
 from engine.order import State
 from reconcile.run import Reconciler, Result
@@ -386,3 +386,30 @@ async def test_gateway_that_answers_more_than_there_is_time_for_is_not_mute(scen
     assert (await scene.run()).verdict == "session_lost"
     scene.broker.heard = float("inf")
     assert (await scene.run()).verdict == "parked"
+
+
+class Choosy(FoldingCommitter):
+    """Refuses every group that has to do with one order."""
+
+    def __init__(self, ledger: Ledger, oid: str) -> None:
+        super().__init__(ledger)
+        self.oid = oid
+
+    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
+        if any(draft.order_id == self.oid for draft in drafts):
+            done(Outcome.REFUSED, (), "cannot be folded")
+        else:
+            super().submit(drafts, done)
+
+
+@pytest.mark.rule(24)
+async def test_one_repair_that_cannot_be_written_takes_no_other_with_it_and_opens_the_gate_for_the_rest(
+    scene: Scene,
+) -> None:
+    bad, good = scene.ledger.accept("bad", session=1), scene.ledger.accept("good", session=1, symbol="MSFT")
+    scene.broker.show(shown(bad, symbol="AAPL"), shown(good, perm_id=901, broker_order_id=2, symbol="MSFT"))
+    result = await scene.reconciler.reconcile(Choosy(scene.ledger, bad), 2, deadline=2.0, hold_back=0.0)
+    assert scene.ledger.order(good).state is State.WORKING
+    assert scene.ledger.order(bad).state is State.SENDING
+    assert result.gate_may_open
+    assert result.unwritten == frozenset({(ACCOUNT, "AAPL")})  # where nothing is sent until it can be written down
