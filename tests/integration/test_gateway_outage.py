@@ -100,6 +100,7 @@ def test_the_leader_hands_over_to_the_replica_that_can_reach_the_gateway_once(
     pair, relays = relayed
     old, new = pair.leader, pair.standby
     resting = placed(old, order())
+    until(lambda: ask(old, "GET", f"/api/v1/orders/{resting['id']}").json["state"] == "WORKING", "the gateway has it")
     relays[name_of(pair, old)].cut()
     until(lambda: pair.with_status("/leader") == new, "the other one leads", 30)
     row = history(new)[0]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +45,9 @@ class Session:
     gone: bool = False  # at the gateway; what still comes vanishes
     asked: set[str] = field(default_factory=set)  # the lists that were asked for on it
     asked_whole: set[str] = field(default_factory=set)  # those of them without a filter, in the present collection
+    executions_since: datetime | None = (
+        None  # from when on executions were asked for in the present collection, with a filter
+    )
     unanswered: set[str] = field(default_factory=set)  # those that were not answered when they were last asked for
 
 
@@ -176,8 +180,11 @@ class Gateway:
             session.asked.add(what)
             if what == "current_time":  # a collection begins with it
                 session.asked_whole.clear()
+                session.executions_since = None
             elif argument is None:
                 session.asked_whole.add(what)
+            elif what == "executions":
+                session.executions_since = min(argument, session.executions_since or argument)
             (session.unanswered.discard if answers else session.unanswered.add)(what)
         if answers:
             session.tell((what, number, self._answer(what, argument)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.broker import Outgoing
@@ -49,6 +50,7 @@ class Judge:
         self.epoch = 0
         self.holders: dict[int, str] = {}  # epoch -> instance
         self.licences: dict[str, Licence] = {}
+        self.accepted_at: dict[str, datetime] = {}
         self.cancels: dict[str, set[int]] = {}  # order -> sessions for which a cancel was licensed
         self.ledger_session: dict[int, int] = {}  # gateway's number of a session -> the ledger's
         self.agreed: dict[
@@ -87,7 +89,9 @@ class Judge:
             self._world.say("pg", f"{replica} e{epoch} #{row['seq']} {kind} {oid or ''} {_brief(p)}")
             if kind == Kind.SESSION_OPENED:
                 self._session_opened(replica, p["session"])
-            elif kind in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED) and p.get("session") is not None:
+            if kind == Kind.ORDER_ACCEPTED:
+                self.accepted_at[oid] = _moment(row["timestamp"])
+            if kind in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED) and p.get("session") is not None:
                 self.licences[oid] = Licence(epoch, p["session"], p["broker_order_id"])
             elif kind in (Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED):
                 self.cancels.setdefault(oid, set()).add(p.get("session") or 0)
@@ -105,7 +109,11 @@ class Judge:
         if session.unanswered:
             which = ", ".join(sorted(session.unanswered))
             self.violated("G6", f"{oid} is called absent, and the gateway did not answer for {which}")
-        if missing := LISTS - session.asked_whole:
+        missing = LISTS - session.asked_whole
+        since, accepted = session.executions_since, self.accepted_at.get(oid)
+        if since is not None and accepted is not None and since <= accepted:
+            missing -= {"executions"}  # nothing older is about this order
+        if missing:
             which = ", ".join(sorted(missing))
             self.violated("G6", f"{oid} is called absent, and nobody asked the gateway for all {which}")
 
@@ -257,3 +265,7 @@ class Judge:
 def _brief(p: dict[str, Any]) -> str:
     shown = ("session", "broker_order_id", "client_order_id", "reason", "exec_id", "kind", "status", "perm_id")
     return " ".join(f"{name}={p[name]}" for name in shown if p.get(name) is not None)
+
+
+def _moment(at: datetime | str) -> datetime:
+    return at if isinstance(at, datetime) else datetime.fromisoformat(at.replace("Z", "+00:00"))
