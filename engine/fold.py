@@ -79,6 +79,8 @@ def _evidence(book: Book, event: Event, p: Payload) -> None:
     sent_at = from_iso(p.get("sent_at"))
 
     def write(order: Order) -> None:
+        if order.cancel_requested and order.perm_id and p.get("perm_id") not in (None, order.perm_id):
+            order.cancel_session = None  # what was asked ended its twin: wanted again of the one that is left (R26)
         order.perm_id = p.get("perm_id") or order.perm_id
         order.broker_order_id = p.get("broker_order_id") or order.broker_order_id
         order.con_id = p.get("con_id") or order.con_id

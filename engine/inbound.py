@@ -47,6 +47,7 @@ class Inbound:
         self._perm_ids: dict[str, int] = {}  # order id -> the permId that is on its way to the log
         self._only_inactive: set[str] = set()  # orders of which this process saw nothing but Inactive
         self._asked: set[tuple[object, ...]] = set()  # doubts that were told, with their session
+        self._twinned: set[str] = set()  # orders of which a second permId was seen, until its break is resolved (R26)
         self._early = EarlyCommissions()
         self.client_id = 0
         self.broker_positions: dict[tuple[str, int], PositionFact] = {}
@@ -64,7 +65,15 @@ class Inbound:
         self._forget()
 
     def _forget(self) -> None:
-        for kept in (self._pending, self._states, self._perm_ids, self._only_inactive, self._asked, self._early):
+        for kept in (
+            self._pending,
+            self._states,
+            self._perm_ids,
+            self._only_inactive,
+            self._asked,
+            self._twinned,
+            self._early,
+        ):
             kept.clear()
 
     def take(self, fact: Fact) -> None:
@@ -114,12 +123,18 @@ class Inbound:
         """R26: whether this is a second permId under the order's reference."""
         if not self._is_another(order, perm_id):
             return False
+        self._twinned.add(order.id)
         self._doubt(("twin", order.id, perm_id), f"the broker has another permId, {perm_id}, for order {order.id}")
         return True
 
     def _is_another(self, order: Order, perm_id: int) -> bool:
         known = order.perm_id or self._perm_ids.get(order.id)
         return bool(known and perm_id and known != perm_id)
+
+    def _has_twin(self, order: Order) -> bool:
+        return order.id in self._twinned or any(
+            found.kind == "twin" and found.order_id == order.id for found in self._book.open_breaks.values()
+        )
 
     # ---- orders
 
@@ -150,6 +165,11 @@ class Inbound:
 
     def _seen(self, order: Order, status: str, perm_id: int, own_id: int, con_id: int) -> None:
         state, before = self._state(order), order.id in self._only_inactive
+        if status in ENDED and self._has_twin(
+            order
+        ):  # R26: both have one orderId, and IB chooses which one a cancel ends:
+            self._doubt(("one ended", order.id, perm_id), f"one of the permIds of order {order.id} ended, {perm_id}")
+            return  # whether the order has ended, the list of open orders says
         if status in LIVE:
             self._desk.shown(order.id, own_id, perm_id)
             self._only_inactive.discard(order.id)
@@ -227,9 +247,11 @@ class Inbound:
             self._commission(fact)
 
     def _applied(self, event: Event) -> None:
-        """An execution that a reconciliation booked may be waited for too."""
+        """What a reconciliation wrote: an execution that may be waited for, the answer to a twin."""
         if event.kind == Kind.EXECUTION:
             self._early.booked(event.payload["exec_id"])
+        elif event.kind == Kind.BREAK_RESOLVED and event.order_id is not None:
+            self._twinned.discard(event.order_id)
 
     # ---- errors
 

@@ -166,6 +166,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         present_session=lambda: permit.session,
         losses=lambda: inbound.losses,
         link_up=lambda: "link" not in permit.shut,
+        carry_out=desk.carry_out,
         limits=desk.settings.limits,
     )
 

@@ -211,7 +211,7 @@ def _state_differs(order: Order, seen: Evidence, filled: Decimal) -> bool:
         return not seen.completed
     if order.perm_id is None:
         return bool(seen.perm_ids)
-    return len(seen.live) == 1 and order.perm_id in {fact.perm_id for fact in seen.completed}  # a twin outlived it
+    return len(seen.live) == 1 and order.perm_id not in seen.live  # a twin outlived it
 
 
 _RESTING = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted"})

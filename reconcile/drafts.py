@@ -333,8 +333,8 @@ def break_id(kind: str, what: str, seq: int) -> str:
 
 def _perm_id(d: OrderDiffers) -> int | None:
     perm_ids, live, known = d.seen.perm_ids, d.seen.live, d.order.perm_id
-    if len(live) == 1 and known in {fact.perm_id for fact in d.seen.completed}:
-        return live[0]  # it ended, its twin goes on
+    if len(live) == 1:
+        return live[0]  # another one has ended where the ledger has that one's: the twin goes on
     return known if known in perm_ids or not perm_ids else perm_ids[0]
 
 

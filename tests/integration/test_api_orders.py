@@ -176,3 +176,33 @@ def test_all_of_ones_own_orders_in_a_symbol_are_cancelled_and_nobody_elses(pair:
     unnamed = call(leader, "DELETE", ORDERS)
     assert (unnamed.status, unnamed.fields) == (422, {"symbol"})
     assert call(pair.standby, "DELETE", f"{ORDERS}?symbol=SPY").status == 307
+
+
+@pytest.mark.rule(26)
+@pytest.mark.guarantee(4)
+def test_twin_that_the_broker_made_is_cancelled_once_and_reported(pair: RunningPair, leader: str) -> None:
+    pair.control("POST", "/faults/twin", {"next": 1})
+    oid = call(leader, "POST", ORDERS, body(symbol="MSFT")).json["id"]
+
+    def twins() -> list[dict[str, Any]]:
+        return [o for o in pair.control("GET", "/orders")["orders"] if o["order_ref"].endswith(oid)]
+
+    until(lambda: sorted(o["state"] for o in twins()) == ["Cancelled", "Submitted"], "the younger one is cancelled")
+    found = [b for b in call(leader, "GET", "/api/v1/breaks").json["breaks"] if b["order_id"] == oid]
+    assert [b["kind"] for b in found] == ["twin"], found
+    live = next(o for o in twins() if o["state"] == "Submitted")
+    until(lambda: one(leader, oid)["perm_id"] == live["perm_id"], "the ledger has the one that lives")
+    cancels = [e for e in pair.control("GET", "/journal?after=0")["entries"] if e["kind"] == "cancel"]
+    assert len([e for e in cancels if e.get("perm_id") in {o["perm_id"] for o in twins()}]) == 1
+
+
+@pytest.mark.rule(26)
+@pytest.mark.rule(7)
+def test_cancel_of_an_order_that_the_broker_has_twice_ends_both(pair: RunningPair, leader: str) -> None:
+    pair.control("POST", "/faults/twin", {"next": 1})
+    oid = call(leader, "POST", ORDERS, body(symbol="IBM")).json["id"]
+    until(lambda: one(leader, oid)["state"] in ("SENDING", "WORKING"), "it is sent")
+    assert call(leader, "DELETE", f"{ORDERS}/{oid}").status == 202
+    in_state(leader, oid, "CANCELLED")
+    twins = [o["state"] for o in pair.control("GET", "/orders")["orders"] if o["order_ref"].endswith(oid)]
+    assert twins == ["Cancelled", "Cancelled"]

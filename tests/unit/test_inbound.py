@@ -327,6 +327,28 @@ def test_callbacks_of_a_twin_ask_once_and_move_nothing_but_the_position(committe
     assert len(scene.doubts) == 1
 
 
+@pytest.mark.rule(26)
+@pytest.mark.guarantee(4)
+@pytest.mark.parametrize("ended", [900, 901])
+def test_end_of_either_twin_asks_and_is_not_booked_as_the_orders_end(scene: Scene, ended: int) -> None:
+    oid = scene.ledger.working(perm_id=900)
+    scene.take(shown(oid, perm_id=901))
+    scene.take(status("Cancelled", ended))  # both have one orderId: IB chooses which one a cancel ends
+    assert (scene.order(oid).state, len(scene.doubts)) == (State.WORKING, 2 if ended == 900 else 1)
+
+
+@pytest.mark.rule(26)
+def test_after_a_failover_an_open_break_still_says_that_there_are_two(scene: Scene) -> None:
+    oid = scene.ledger.working(perm_id=900)
+    twin = {"kind": "twin", "symbol": "AAPL", "account": ACCOUNT, "ours": {}, "broker": {}, "holds": True}
+    scene.ledger.add(Kind.BREAK_OPENED, oid, id="TWIN", **twin)
+    scene.take(status("Cancelled", 900))
+    assert (scene.order(oid).state, len(scene.doubts)) == (State.WORKING, 1)
+    scene.ledger.add(Kind.BREAK_RESOLVED, oid, id="TWIN", resolution="one of them ended")
+    scene.take(status("Cancelled", 900))
+    assert scene.order(oid).state is State.CANCELLED
+
+
 @pytest.mark.rule(19)
 def test_execution_of_an_order_that_the_ledger_lost_is_left_to_the_reconciliation(scene: Scene) -> None:
     scene.take(traded(order_id(CLUSTER, "local", "lost")))

@@ -803,7 +803,22 @@ def test_two_perm_ids_under_one_reference_are_a_break_that_names_both(ledger: Le
 @pytest.mark.rule(26)
 def test_perm_id_that_changed_while_nobody_looked_is_a_twin_too(ledger: Ledger) -> None:
     oid = ledger.working(perm_id=900)
-    assert rows(ledger.plan(snap(shown(oid, 901)))) == ["twin"]
+    alone = snap(shown(oid, 901))
+    assert rows(ledger.plan(alone)) == ["perm_id_learned", "twin"]
+    ledger.repair(alone)
+    assert (ledger.order(oid).state, ledger.order(oid).perm_id) == (State.WORKING, 901)
+    assert not ledger.book.open_breaks
+
+
+@pytest.mark.rule(26)
+@pytest.mark.rule(7)
+def test_cancel_that_ended_only_one_of_two_is_wanted_again_for_the_one_that_is_left(ledger: Ledger) -> None:
+    oid = ledger.working(perm_id=900)
+    ledger.add(Kind.CANCEL_REQUESTED, oid, session=2, broker_order_id=1, perm_id=900)
+    assert not ledger.book.cancels_wanted
+    ledger.repair(snap(done(oid, "Cancelled", 900), shown(oid, 901)))
+    assert (ledger.order(oid).state, ledger.order(oid).perm_id) == (State.WORKING, 901)
+    assert list(ledger.book.cancels_wanted) == [oid]
 
 
 @pytest.mark.rule(26)
