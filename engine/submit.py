@@ -1,7 +1,7 @@
 """The way out: an order from a validated request to the bytes on the broker session. Read this, then `inbound.py`.
 
     place -> one commit (intent, and with the gate open its licence) -> permit check and write, adjacent -> answer
-    gate shut -> QUEUED -> the gate opens, pace allows -> a second commit (the licence) -> permit check and write
+    gate shut -> QUEUED -> `queue.py`
 
 A licence names epoch, session and broker order id, and dies with its session (R2). What was licensed once is never sent again by
 itself (R1): only this process, and only while it knows that it wrote nothing, takes a licence back (R4).
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from loguru import logger
 
@@ -27,14 +26,14 @@ from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
 from engine.errors import Problem, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
+from engine.licences import Licences
 from engine.modify import Changes, revision_mismatch
 from engine.order import Order, State
-from engine.pace import OrderPace
 from engine.permit import Licence, Permit
+from engine.queue import UNSENT, Queue, database_now
 from engine.reference import Reference, cluster_tag, order_id
 from engine.request import ChangeRequest, OrderRequest
 
-UNSENT = "cancelled before it was sent"
 _LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED})
 _CANCELS = frozenset({Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED})
 
@@ -48,21 +47,15 @@ class Desk:
         self.book, self.permit, self.settings = book, permit, settings
         self._broker, self._clock = broker, clock
         self.tag = cluster_tag(settings.cluster)
-        self._pace = OrderPace(settings.order_rate, settings.order_rate_per_symbol)
+        self._licences = Licences(book, permit, broker, settings)
+        self._queue = Queue(book, permit, settings, self._licences, self.carry_out)
         self._committer: Committer | None = None
-        self._next_broker_id = 1
         self._in_flight: dict[str, Waiting] = {}  # by order id: accepted, not yet answered
-        self._licensing: set[str] = set()  # orders about which a decision of the desk's own is being committed
-        self._unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
         self._sent_at: dict[str, datetime] = {}  # orders written by this process, until the ledger knows when
         self.contracts = Contracts(broker, book)
         self.cancels = Cancels(book, permit, broker, clock)
         self.changes = Changes(book, permit, broker, self.cancels, settings.limits, clock)
-        self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.first_write_at: float | None = None
-        self.second_look: frozenset[tuple[str, str]] = (
-            frozenset()
-        )  # (account, symbol) about which a doubt is being decided
         book.observers.append(self._applied)
 
     # ---- a term
@@ -74,10 +67,8 @@ class Desk:
         for waiting in [answer for answer in self._in_flight.values() if not answer.done()]:
             waiting.set_result(unknown_outcome("The term ended; retry with the same key, it is safe."))
         self._in_flight.clear()
-        self._licensing.clear()
-        self._unwritten.clear()
+        self._licences.begin()
         self._sent_at.clear()
-        self.second_look = frozenset()
         self.cancels.begin()
 
     def end(self) -> None:
@@ -87,7 +78,7 @@ class Desk:
 
     def session_opened(self, floor: int) -> None:
         """A session is up; ids on its wire start at `floor` and only rise (R4)."""
-        self._next_broker_id = max(floor, self.book.order_id_floor)
+        self._licences.session_opened(floor)
         self.cancels.session_lost()
 
     def session_lost(self) -> None:
@@ -143,17 +134,17 @@ class Desk:
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
         accounts = accept.check_all(
-            wanted, new, self.book, self.settings.limits, self._database_now(), coming=len(self._in_flight)
+            wanted, new, self.book, self.settings.limits, database_now(self._committer), coming=len(self._in_flight)
         )
         failpoint.hit("submit.before_commit")
         drafts, licensed = [], True
         for oid, contract in new.items():
             payload = intent.accepted(wanted[oid], accounts[oid], contract)
-            licensed = licensed and self._may_license(
-                accounts[oid], contract.symbol
-            )  # R9: none overtakes the one before
+            licensed = licensed and self._licences.may(
+                accounts[oid], contract.symbol, self._clock()
+            )  # R9: in their order
             if licensed:
-                payload |= self._licence(oid)
+                payload |= self._licences.issue(oid)
             drafts.append(Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id))
         loop = asyncio.get_running_loop()
         answers: dict[str, Waiting] = {oid: loop.create_future() for oid in new}
@@ -169,7 +160,7 @@ class Desk:
             if outcome is Outcome.COMMITTED:
                 self.carry_out(events)
             for oid, answer in answers.items():
-                self._unwritten.discard(oid)
+                self._licences.unwritten.discard(oid)
                 self.cancels.decided(oid)
                 if not answer.done():
                     answer.set_result(result_of(self.book.orders.get(oid), outcome, why))
@@ -178,42 +169,19 @@ class Desk:
 
     # ---- licences and writes
 
-    def _may_license(self, account: str, symbol: str) -> bool:
-        """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message."""
-        now = self._clock()
-        return (
-            self.permit.gate_open(now)
-            and (account, symbol) not in self.second_look
-            and not self._queued()
-            and self._room(now)
-            and self._pace.take(symbol, now)
-        )
+    @property
+    def unacknowledged(self) -> dict[str, float]:
+        """Order id -> CLOCK_BOOTTIME of its write, for what the present session was sent and has not answered."""
+        return self._licences.unacknowledged
 
-    def _room(self, now: float) -> bool:
-        """Whether the door and the broker's answers leave room for one more order."""
-        coming = len(self._unwritten)
-        return (
-            len(self.unacknowledged) + coming < self.settings.max_unacknowledged
-            and self._pace.room(now)
-            and self._broker.pace.order_may(now, coming)
-        )
+    @property
+    def second_look(self) -> frozenset[tuple[str, str]]:
+        """(account, symbol) about which a doubt is being decided: nothing is sent there."""
+        return self._licences.second_look
 
-    def _queued(self) -> bool:
-        """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
-        return bool(self._licensing) or any(not self._frozen(self.book.orders[oid]) for oid in self.book.queued)
-
-    def _frozen(self, order: Order) -> bool:
-        if order.contract_key in self.second_look:
-            return True
-        hold = self.book.holding(*order.contract_key)
-        return hold is not None and hold.id != order.extra.get("break_id")
-
-    def _licence(self, oid: str) -> dict[str, int]:
-        broker_id = max(self._next_broker_id, self.book.order_id_floor)
-        self._next_broker_id = broker_id + 1
-        assert self.permit.session is not None
-        self._unwritten.add(oid)
-        return {"session": self.permit.session, "broker_order_id": broker_id}
+    @second_look.setter
+    def second_look(self, contracts: frozenset[tuple[str, str]]) -> None:
+        self._licences.second_look = contracts
 
     def carry_out(self, events: Sequence[Event]) -> None:
         """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes."""
@@ -240,7 +208,7 @@ class Desk:
                 self._broker.place(outgoing)  # with no await between them
         except (ConnectionError, Paced) as error:
             why = str(error) or "there is no broker session"
-        self._unwritten.discard(order.id)
+        self._licences.unwritten.discard(order.id)
         if why is not None:
             self._take_back(order, why)
             return
@@ -262,7 +230,7 @@ class Desk:
         """R4: this process knows that it wrote nothing under the licence, so the order may have a new one; nothing overtakes it."""
         logger.warning("order {} was not written: {}; its licence is taken back", order.id, why)
         if self._committer is not None:
-            self._follow_up(self._committer, Kind.ORDER_UNLICENSED, {"reason": why}, order)
+            self._queue.follow_up(self._committer, Kind.ORDER_UNLICENSED, {"reason": why}, order)
 
     def sent_at(self, oid: str) -> datetime | None:
         """When this process wrote the order, None when it did not or the ledger knows it already."""
@@ -300,7 +268,7 @@ class Desk:
         order = self._open_one(oid)
         if self._committer is None or self.permit.epoch is None or not self.permit.proven(self._clock()):
             raise unavailable("not-leader", "This replica cannot write now.")
-        if order.state is State.QUEUED and oid not in self._licensing and not self._held():
+        if order.state is State.QUEUED and oid not in self._licences.deciding and not self._queue.held:
             kind, payload = Kind.ORDER_CANCELLED, {"reason": UNSENT}
         elif (payload := self.cancels.licence(order)) or self.cancels.must_be_asked(order):
             kind = Kind.CANCEL_REQUESTED
@@ -357,43 +325,11 @@ class Desk:
     # ---- the queue behind the gate
 
     def work_queue(self) -> None:
-        """License what waits, in accept order, as far as gate and pace allow; end what is too old (R8). Call it often."""
-        committer, now = self._committer, self._clock()
-        if committer is None or not self.permit.proven(now) or not self.book.queued or self._held():
-            return
-        opened, at = self.permit.gate_open(now) and self.permit.halted is None, self._database_now()
-        for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
-            if order.cancel_requested:  # while it was being licensed, and then it was not written
-                self._follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)
-            elif (why := intent.too_old(order, at, self.settings.max_intent_age)) is not None:
-                self._follow_up(committer, Kind.ORDER_EXPIRED, {"reason": why}, order)
-            elif opened and not self._frozen(order):
-                opened = self._room(now)
-                if opened and self._pace.take(order.symbol, now):
-                    self._follow_up(committer, Kind.ORDER_LICENSED, self._licence(order.id), order)
+        """License what waits for the gate, as far as gate and pace allow. Call it often."""
+        if self._committer is not None:
+            self._queue.work(self._committer, self._clock())
 
     def end_queue(self, reason: str) -> None:
         """End every order that waits, by rule: none of them is sent any more."""
         if self._committer is not None:
-            for order in [self.book.orders[oid] for oid in self.book.queued if oid not in self._licensing]:
-                self._follow_up(self._committer, Kind.ORDER_EXPIRED, {"reason": reason}, order)
-
-    def _held(self) -> bool:
-        """Whether everything is held: a database that went back may call QUEUED what was sent (R18), and nobody says it was not."""
-        return "holding" in self.permit.shut
-
-    def _follow_up(self, committer: Committer, kind: Kind, payload: dict[str, Any], order: Order) -> None:
-        """Commit what the desk decided about an order; until that is known, the order is nobody else's to decide about."""
-
-        def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
-            self._licensing.discard(order.id)
-            if outcome is Outcome.COMMITTED:
-                self.carry_out(events)
-            self._unwritten.discard(order.id)
-
-        self._licensing.add(order.id)
-        committer.submit([intent.follow_up(kind, payload, order, utcnow())], done)
-
-    def _database_now(self) -> datetime:
-        offset = self._committer.database_offset if self._committer is not None else None
-        return utcnow() + timedelta(seconds=offset or 0.0)
+            self._queue.end(self._committer, reason)

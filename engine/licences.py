@@ -1,0 +1,81 @@
+"""Who gets the next licence, and under which broker order id (R2, R4). Nothing here is awaited.
+
+A licence is handed out where the gate is open, nothing older waits, and the pace, the door and the broker's answers leave room.
+Ids start at the session's floor and only rise; whoever takes one writes it in the order in which it was taken (R9).
+"""
+
+from __future__ import annotations
+
+from engine.book import Book
+from engine.broker import Broker
+from engine.desk_settings import DeskSettings
+from engine.order import Order
+from engine.pace import OrderPace
+from engine.permit import Permit
+
+
+class Licences:
+    """What is licensed and not yet written, what is written and not yet answered, and the room that is left beside them."""
+
+    def __init__(self, book: Book, permit: Permit, broker: Broker, settings: DeskSettings) -> None:
+        self._book, self._permit, self._broker, self._settings = book, permit, broker, settings
+        self._pace = OrderPace(settings.order_rate, settings.order_rate_per_symbol)
+        self._next_broker_id = 1
+        self.deciding: set[str] = set()  # orders about which a decision of the desk's own is being committed
+        self.unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
+        self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
+        self.second_look: frozenset[tuple[str, str]] = (
+            frozenset()
+        )  # (account, symbol) about which a doubt is being decided
+
+    def begin(self) -> None:
+        """A term begins."""
+        self.deciding.clear()
+        self.unwritten.clear()
+        self.second_look = frozenset()
+
+    def session_opened(self, floor: int) -> None:
+        """A session is up; ids on its wire start at `floor` and only rise (R4)."""
+        self._next_broker_id = max(floor, self._book.order_id_floor)
+
+    def may(self, account: str, symbol: str, now: float) -> bool:
+        """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message; its right is taken then."""
+        return (
+            self._permit.gate_open(now)
+            and (account, symbol) not in self.second_look
+            and not self._queued()
+            and self.room(now)
+            and self.take(symbol, now)
+        )
+
+    def room(self, now: float) -> bool:
+        """Whether the door and the broker's answers leave room for one more order."""
+        coming = len(self.unwritten)
+        return (
+            len(self.unacknowledged) + coming < self._settings.max_unacknowledged
+            and self._pace.room(now)
+            and self._broker.pace.order_may(now, coming)
+        )
+
+    def take(self, symbol: str, now: float) -> bool:
+        """Take one order's right of the pace; False, and nothing is taken, when it is full."""
+        return self._pace.take(symbol, now)
+
+    def frozen(self, order: Order) -> bool:
+        """Whether the order's contract is held by a break that it does not name, or a doubt about it is being decided."""
+        if order.contract_key in self.second_look:
+            return True
+        hold = self._book.holding(*order.contract_key)
+        return hold is not None and hold.id != order.extra.get("break_id")
+
+    def issue(self, oid: str) -> dict[str, int]:
+        """The payload that licenses the order for the present session, under the next id."""
+        broker_id = max(self._next_broker_id, self._book.order_id_floor)
+        self._next_broker_id = broker_id + 1
+        assert self._permit.session is not None
+        self.unwritten.add(oid)
+        return {"session": self._permit.session, "broker_order_id": broker_id}
+
+    def _queued(self) -> bool:
+        """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
+        return bool(self.deciding) or any(not self.frozen(self._book.orders[oid]) for oid in self._book.queued)
