@@ -137,6 +137,11 @@ class Server:
         """Serve `method` on `path` (`{name}` is a parameter). GET serves HEAD and OPTIONS too."""
         self._routes.append((method, path, handler))
 
+    @property
+    def served(self) -> list[tuple[str, str]]:
+        """Method and path of every route."""
+        return [(method, path) for method, path, _ in self._routes]
+
     def websocket(self, path: str, admit: Callable[[Request], None], handler: SocketHandler) -> None:
         """Serve a WebSocket on `path`. `admit` raises Problem for whom it does not know; `handler` runs until it is over."""
         self._sockets.append((path, admit, handler))

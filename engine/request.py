@@ -19,6 +19,7 @@ from pydantic import (
     StrictBool,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -53,8 +54,20 @@ def _moment(value: object) -> object:
         raise ValueError("must be a time such as 2025-01-31T15:00:00Z") from None
 
 
-Price = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_PRICE, max_digits=20, decimal_places=8)]
-Quantity = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_QUANTITY, max_digits=20, decimal_places=8)]
+_DESCRIBED = WithJsonSchema({
+    "anyOf": [
+        {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,8})?$"},
+        {"type": "integer", "minimum": 1, "maximum": int(MAX_QUANTITY)},
+    ],
+    "description": "A decimal above zero as text; a whole number may be one. Never a float.", "examples": ["190.50"],
+})  # fmt: skip
+
+Price = Annotated[
+    Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_PRICE, max_digits=20, decimal_places=8), _DESCRIBED
+]
+Quantity = Annotated[
+    Decimal, BeforeValidator(_decimal), Field(gt=0, le=MAX_QUANTITY, max_digits=20, decimal_places=8), _DESCRIBED
+]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x20-\x7e]+$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,64}$")]
 Upper = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9 .]{1,32}$")]

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from loguru import logger
 
-from engine import failpoint
+from engine import api_paths, failpoint
 from engine.api import Api, Standing
 from engine.book import Book
 from engine.broker import Fact
@@ -22,11 +22,13 @@ from engine.clock import boottime
 from engine.http import PortBusy, Server
 from engine.inbound import Inbound
 from engine.metrics import Metrics
+from engine.openapi import Description
 from engine.permit import Permit
 from engine.projection import Projector
 from engine.store import Connection, StoreError, Unknown
 from engine.submit import Desk
 from ha import from_settings as given
+from ha import paths
 from ha.config import Settings
 from ha.health import Health
 from ha.lease import LeaderRecord, LeasePort
@@ -221,6 +223,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit,
         warnings=warnings,
     ).register(server, metrics=settings.enable_metrics)  # fmt: skip
+    Description(me.version, api_paths.OPERATIONS, paths.OPERATIONS).register(server)
     _gauges(metrics, node)
     return _Replica(node, watch, server, peers, reader, _watchdog(settings, node, lease, single=single), warnings)
 
