@@ -20,7 +20,7 @@ from engine import failpoint
 from engine.book import Book
 from engine.clock import Clock, boottime, iso, utcnow
 from engine.digest import written
-from engine.events import Draft, Event, place
+from engine.events import LEDGER_LEVEL, Draft, Event, Kind, above, place
 from engine.store import HOLE, OTHER_EVENTS, Connection, Refused, Unknown, writer_name
 from engine.trial import Trial
 
@@ -65,9 +65,13 @@ class Committer:
         on_proof: Callable[[float], None],
         proof_every: float = 0.25,
         place: tuple[str, str] | None = None,
+        level: int = LEDGER_LEVEL,
         clock: Clock = boottime,
     ) -> None:
-        """`place`: the server's identity and timeline under which the epoch was claimed (R18), None = as the first proof says."""
+        """`place`: the server's identity and timeline under which the epoch was claimed (R18), None = as the first proof says.
+
+        `level`: the ledger's level when the term began; each proof reads it anew (R22).
+        """
         self.epoch, self._book, self._instance = epoch, book, instance
         self._connection, self._tag = connection, writer_name(epoch, replica)
         self._on_fenced, self._on_proof = on_fenced, on_proof
@@ -82,6 +86,11 @@ class Committer:
         self._answer_lost = False  # of the group in flight
         self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
         self._place = place
+        self.level = level
+
+    def may_write(self, *kinds: Kind) -> str | None:
+        """R22: why the ledger's level does not admit events of these kinds yet, None when it does. Ask before deciding on one."""
+        return above(self.level, kinds)
 
     async def open(self) -> None:
         """Start writing, on a connection that is open and now carries this epoch's tag (R11). Raises StoreError."""
@@ -125,7 +134,7 @@ class Committer:
         )
         self._proof_due = started + self._proof_every
         self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
-        self.control = rows[0]["control"] or {}
+        self.control, self.level = rows[0]["control"] or {}, rows[0]["level"]
         self._see_place((rows[0]["system"], rows[0]["timeline"]))
         self._on_proof(started)
 
@@ -255,7 +264,8 @@ class Committer:
         """The groups that the book would fold as it stands; the others are refused, nothing of them is written."""
         trial, kept = Trial(self._book), []
         for group in groups:
-            if (why := trial.refuses(group.drafts)) is None:
+            why = self.may_write(*(draft.kind for draft in group.drafts)) or trial.refuses(group.drafts)
+            if why is None:
                 kept.append(group)
             else:
                 group.done(Outcome.REFUSED, (), why)

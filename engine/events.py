@@ -7,6 +7,7 @@ price as a decimal string and every time as ISO 8601 in UTC.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +15,8 @@ from typing import Any
 
 Payload = dict[str, Any]
 
-LEDGER_LEVEL = 1
-"""The highest level of event kinds that this version writes and reads (R22)."""
+LEDGER_LEVEL = 2
+"""The highest level of event kinds that this version writes and reads (R22). A fresh database starts there."""
 
 
 class Kind(StrEnum):
@@ -43,6 +44,29 @@ class Kind(StrEnum):
     COMMISSION = "commission"
     BREAK_OPENED = "break_opened"
     BREAK_RESOLVED = "break_resolved"
+
+
+_LEVEL_1 = frozenset({
+    Kind.SESSION_OPENED, Kind.SESSION_CLOSED, Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED, Kind.ORDER_UNLICENSED,
+    Kind.ORDER_WORKING, Kind.ORDER_CHANGED, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED, Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT,
+    Kind.ORDER_EXTERNAL, Kind.ORDER_RESTORED, Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED, Kind.TWIN_CANCEL_LICENSED,
+    Kind.MODIFY_LICENSED, Kind.MODIFY_REFUSED, Kind.EXECUTION, Kind.COMMISSION, Kind.BREAK_OPENED, Kind.BREAK_RESOLVED,
+})  # fmt: skip
+LEVELS: dict[Kind, int] = {kind: 1 if kind in _LEVEL_1 else 2 for kind in Kind}
+"""The ledger level from which on each kind may be written. A kind that is added gets the newest level by itself; when a version
+has been released, its new kinds are listed with their level and LEDGER_LEVEL is raised for the next ones."""
+
+
+def above(level: int, kinds: Sequence[Kind]) -> str | None:
+    """R22: why events of these kinds are not written while the database is at `level`, or None when they may be."""
+    early = sorted({kind.value for kind in kinds if LEVELS[kind] > level})
+    if not early:
+        return None
+    needed = max(LEVELS[Kind(kind)] for kind in early)
+    return (
+        f"the ledger is at level {level}, and {', '.join(early)} needs level {needed}: when both replicas are of this version, "
+        "run `adapter migrate --raise-level`"
+    )
 
 
 @dataclass(frozen=True, slots=True)

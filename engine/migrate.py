@@ -7,6 +7,7 @@ adapter's own role (DATABASE_URL) owns nothing, so that it cannot take the fence
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,14 @@ class Identity:
     client_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """Where a migration left the ledger: the schema's version, and the level of events that are written (R22)."""
+
+    version: str
+    level: int
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_HERE))
@@ -43,11 +52,15 @@ def _config() -> Config:
     return config
 
 
-def migrate(owner_url: str, adapter_url: str, identity: Identity, *, new_gateway: bool = False) -> str:
-    """Apply all steps and grants; returns the schema version. Raises MigrationError with a sentence; then nothing changed.
+def migrate(
+    owner_url: str, adapter_url: str, identity: Identity, *, new_gateway: bool = False, raise_level: bool = False
+) -> Migrated:
+    """Apply all steps and grants; returns where that left the ledger. Raises MigrationError with a sentence; then nothing changed.
 
     `owner_url` must be of another role than `adapter_url` and may create a schema in the database. `new_gateway`: the gateway may
     be another one than before; the next leader then holds everything until an operator confirms that the old one is off (R14).
+    `raise_level`: a rollout's last step, from which on this version's new kinds of events are written (R22); refused while a
+    replica is connected that could not read them.
     """
     role = str(conninfo_to_dict(adapter_url).get("user") or "")
     if not role:
@@ -65,11 +78,12 @@ def migrate(owner_url: str, adapter_url: str, identity: Identity, *, new_gateway
     try:
         with engine.begin() as connection:
             _apply(connection, role, identity, new_gateway)
+            level = _level(connection, role, raise_level=raise_level)
     except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise MigrationError(f"The database refused the migration: {str(error).splitlines()[0]}") from error
     finally:
         engine.dispose()
-    return newest_version()
+    return Migrated(newest_version(), level)
 
 
 def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity, new_gateway: bool) -> None:
@@ -127,6 +141,38 @@ def _write_identity(connection: sqlalchemy.Connection, identity: Identity, new_g
         )
 
 
+def _level(connection: sqlalchemy.Connection, role: str, *, raise_level: bool) -> int:
+    """The ledger's level, raised to this version's when asked for (R22)."""
+    run = connection.exec_driver_sql
+    present = int(run("SELECT ledger_level FROM ledger.identity").scalar() or 0)
+    if present > LEDGER_LEVEL:
+        raise MigrationError(
+            f"The ledger is at level {present}, this version reads up to {LEDGER_LEVEL}; install the newer version."
+        )
+    if not raise_level or present == LEDGER_LEVEL:
+        return present
+    connected = run(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND usename = %s", (role,)
+    ).scalars()
+    if old := sorted(name for name in connected if (reads := reads_level(name)) is not None and reads < LEDGER_LEVEL):
+        raise MigrationError(
+            f"A replica is connected that cannot read events of level {LEDGER_LEVEL}: {', '.join(old)}. Install this version on "
+            "both replicas first, then raise the level."
+        )
+    run("UPDATE ledger.identity SET ledger_level = %s", (LEDGER_LEVEL,))
+    return LEDGER_LEVEL
+
+
+def reads_level(application_name: str) -> int | None:
+    """The ledger level that the replica behind this connection reads, None for a connection that is no replica's own."""
+    kind, *parts = application_name.split(":")
+    if kind not in ("adapter-tail", "adapter-writer"):
+        return None
+    named = parts[1 if kind == "adapter-writer" else 0 :][:1]
+    found = re.fullmatch(r"level ([0-9]+)", named[0]) if named else None
+    return int(found[1]) if found else 1
+
+
 def _grant(connection: sqlalchemy.Connection, role: str) -> None:
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
@@ -147,6 +193,9 @@ def _grant(connection: sqlalchemy.Connection, role: str) -> None:
         raw.execute(statement)
 
 
-def summary(version: str, identity: Identity) -> str:
+def summary(migrated: Migrated, identity: Identity) -> str:
     """One line for people and logs."""
-    return json.dumps({"schema": version, "cluster": identity.cluster, "client_id": identity.client_id})
+    return json.dumps({
+        "schema": migrated.version, "cluster": identity.cluster, "client_id": identity.client_id,
+        "ledger_level": migrated.level, "newest_ledger_level": LEDGER_LEVEL,
+    })  # fmt: skip

@@ -7,7 +7,8 @@ SELECT ledger.append(%(epoch)s, %(events)s::jsonb) AS added
 SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now,
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
        CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
-       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
+       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control,
+       (SELECT ledger_level FROM ledger.identity) AS level
 
 -- name: claim
 SELECT ledger.claim(%(expected)s, %(at_least)s, %(term)s::jsonb) AS epoch
@@ -24,7 +25,8 @@ SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS pro
        (SELECT etcd_cluster_id FROM ledger.term ORDER BY epoch DESC LIMIT 1) AS etcd_cluster_id,
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
        CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
-       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control
+       (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control,
+       (SELECT ledger_level FROM ledger.identity) AS level
   FROM ledger.epoch e, ledger.proof p
 
 -- name: events_after

@@ -19,6 +19,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
+from engine.events import LEDGER_LEVEL
+
 FENCED = "PA001"
 EPOCH_MOVED = "PA002"
 LOCK_TIMEOUT = "55P03"
@@ -200,8 +202,13 @@ def first_line(error: BaseException) -> str:
 
 
 def writer_name(epoch: int, replica: str) -> str:
-    """The tag by which a claimant finds and ends the writers of older epochs (R11)."""
-    return f"adapter-writer:{epoch}:{replica}"
+    """The tag by which a claimant finds and ends the writers of older epochs (R11), and `migrate` the level they read (R22)."""
+    return f"adapter-writer:{epoch}:level {LEDGER_LEVEL}:{replica}"
+
+
+def tail_name(replica: str) -> str:
+    """The name of a standby's reading connection: it tells which ledger level its version reads (R22)."""
+    return f"adapter-tail:level {LEDGER_LEVEL}:{replica}"
 
 
 def role_of(url: str) -> str:

@@ -132,6 +132,13 @@ def migrate(
             help="TWS_GATEWAY_ID names another gateway now; the next leader holds until you confirm it.",
         ),
     ] = False,
+    raise_level: Annotated[
+        bool,
+        typer.Option(
+            "--raise-level",
+            help="The rollout's last step, with this version on both replicas: write its new kinds of events from now on.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the database to this version's schema, as its owner (MIGRATE_DATABASE_URL)."""
     settings = _settings("migrate")
@@ -142,11 +149,13 @@ def migrate(
     assert settings.database_dsn is not None
     identity = Identity(settings.cluster_name, settings.gateway_id, settings.tws_client_id)
     try:
-        version = migrate_database(settings.migrate_dsn, settings.database_dsn, identity, new_gateway=new_gateway)
+        migrated = migrate_database(
+            settings.migrate_dsn, settings.database_dsn, identity, new_gateway=new_gateway, raise_level=raise_level
+        )
     except MigrationError as error:
         typer.echo(redact(str(error)), err=True)
         raise typer.Exit(1) from error
-    typer.echo(summary(version, identity))
+    typer.echo(summary(migrated, identity))
 
 
 @app.command()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.events import LEDGER_LEVEL
 from engine.schema import known_versions, newest_version
 from engine.store import Connection, Row, hosts_of
 from ha.config import Settings
+from ha.tail import level_sentence
 
 
 class NotFit(Exception):
@@ -36,7 +38,7 @@ async def check_database(settings: Settings) -> list[str]:
     sentences += role_sentences(me) + identity_sentences(identity[0] if identity else None, settings)
     if sentences:
         raise NotFit("\n".join(sentences))
-    return failover_sentences(settings.database_dsn, me)
+    return failover_sentences(settings.database_dsn, me) + level_sentences(int(identity[0]["ledger_level"]))
 
 
 def failover_sentences(dsn: str, me: Row) -> list[str]:
@@ -83,7 +85,7 @@ def identity_sentences(row: Row | None, settings: Settings) -> list[str]:
     """What in the settings differs from what the database belongs to (R14)."""
     if row is None:
         return ["The database has no identity; run `adapter migrate`."]
-    found = []
+    found = [level_sentence(row["ledger_level"])] if row["ledger_level"] > LEDGER_LEVEL else []
     for name, ours, theirs in (
         ("CLUSTER_NAME", settings.cluster_name, row["cluster"]),
         ("TWS_CLIENT_ID", settings.tws_client_id, row["client_id"]),
@@ -94,6 +96,16 @@ def identity_sentences(row: Row | None, settings: Settings) -> list[str]:
                 f"{name} is {ours!r}, this database was set up with {theirs!r}; set {name}={theirs} or use another database."
             )
     return found
+
+
+def level_sentences(level: int) -> list[str]:
+    """R22: what this version would do and does not, while the other replica may not be able to read it."""
+    if level >= LEDGER_LEVEL:
+        return []
+    return [
+        f"The ledger is at level {level}, this version writes up to {LEDGER_LEVEL}: what is new in it is refused. When both "
+        "replicas are of this version, run `adapter migrate --raise-level`."
+    ]
 
 
 def account_sentence(trading_mode: str, accounts: Sequence[str]) -> str | None:

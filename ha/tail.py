@@ -17,8 +17,8 @@ from engine.book import Book, Hole, UnknownKind
 from engine.clock import Clock, boottime
 from engine.digest import differs, written
 from engine.errors import IllegalTransition
-from engine.events import Event, Kind
-from engine.store import Connection, Row, StoreError
+from engine.events import LEDGER_LEVEL, Event, Kind
+from engine.store import Connection, Row, StoreError, tail_name
 
 PULSE_EVERY = 0.25
 _BATCH = 500
@@ -30,7 +30,7 @@ class Tail:
 
     def __init__(self, book: Book, url: str, replica: str, clock: Clock = boottime) -> None:
         self._book, self._clock, self._replica = book, clock, replica
-        self.connection = Connection(url, f"adapter-tail:{replica}")
+        self.connection = Connection(url, tail_name(replica))
         self._listener = Connection(url, f"adapter-listen:{replica}")
         self._wake = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -51,10 +51,11 @@ class Tail:
         )
         self.seen_seq = 0  # the last event that this replica has ever seen, whatever the database says now (R18)
         self.etcd_cluster_id: str | None = None  # of the last term (R32)
+        self.level = LEDGER_LEVEL  # the ledger's, as of the last pulse (R22)
 
     def start(self) -> None:
         """Begin to tail, once more after a term too."""
-        self.connection.rename(f"adapter-tail:{self._replica}")
+        self.connection.rename(tail_name(self._replica))
         self.reachable = False
         self._tasks = [
             asyncio.create_task(self._tail_for_ever(), name="tail"),
@@ -133,7 +134,10 @@ class Tail:
 
     def _see(self, pulse: Row, now: float) -> None:
         self.reachable, self.pulsed_at, self.control = True, now, pulse["control"] or {}
-        self.etcd_cluster_id = pulse["etcd_cluster_id"]
+        self.etcd_cluster_id, self.level = pulse["etcd_cluster_id"], pulse["level"]
+        if self.level > LEDGER_LEVEL and self.problem is None:  # it will hold what this version cannot read
+            self.problem = level_sentence(self.level)
+            logger.error("{}", self.problem)
         place = (pulse["system"], pulse["timeline"])
         if self.place not in (None, place):
             self._went_back(f"its identity and timeline were {self.place} and are {place}")
@@ -188,6 +192,11 @@ class Tail:
                     self._wake.set()
             except StoreError:
                 await asyncio.sleep(PULSE_EVERY)  # the tail reads by itself meanwhile
+
+
+def level_sentence(level: int) -> str:
+    """R22: why a replica of this version must not join a ledger of a higher level."""
+    return f"The ledger is at level {level}, this version reads up to {LEDGER_LEVEL}; install the newer version."
 
 
 def event_of(row: Row) -> Event:

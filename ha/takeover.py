@@ -267,6 +267,7 @@ class Takeover:
             on_proof=lambda started: self._permit.prove(epoch, started),
             proof_every=self._rules.proof_every,
             place=self._tail.place,
+            level=self._tail.level,
             clock=self._clock,
         )
         try:

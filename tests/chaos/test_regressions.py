@@ -21,6 +21,7 @@ from engine.book import Book
 from engine.broker import Unreachable
 from engine.broker_ib import IbBroker
 from engine.clock import boottime
+from engine.store import tail_name
 from ha.etcd_access import state_key
 from ha.local.parts import CLUSTER
 from ha.shared_state import SUSPICIONS
@@ -91,7 +92,7 @@ async def test_a_standby_that_was_just_reading_can_claim_on_its_connection(clust
             psycopg.connect(str(info["database_url"]), autocommit=True) as looker,
         ):
             owner.execute("LOCK TABLE ledger.event IN ACCESS EXCLUSIVE MODE")
-            await holds(lambda: waits_for_a_lock(looker, "adapter-tail:third"), within=10.0)
+            await holds(lambda: waits_for_a_lock(looker, tail_name("third")), within=10.0)
             stopping = asyncio.create_task(tail.stop())
             await asyncio.sleep(0.05)  # it has begun to stop while its read still waits
             owner.rollback()

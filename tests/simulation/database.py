@@ -210,7 +210,7 @@ class Database:
                 "proof_epoch": p["epoch"], "beat": self.proof["beat"] + 1, "proof_seq": p["seq"], "digest": p["digest"],
                 "state": p["state"],
             }  # fmt: skip
-            return [{"now": self._world.wall(), "control": dict(self.control) or None, **self.place}]
+            return [{"now": self._world.wall(), "control": dict(self.control) or None, "level": 2, **self.place}]
 
         return await self._write(p["epoch"], "proof", change, backend)
 
@@ -311,7 +311,7 @@ class Database:
         return [
             {"epoch": self.epoch, "name": self.name, "instance": self.instance, "head": len(self.log)}
             | self.proof | self.place
-            | {"now": self._world.wall(), "control": dict(self.control) or None, "etcd_cluster_id": self._last_etcd()}
+            | {"level": 2, "now": self._world.wall(), "control": dict(self.control) or None, "etcd_cluster_id": self._last_etcd()}
         ]  # fmt: skip
 
     def _last_etcd(self) -> str | None:

@@ -13,7 +13,7 @@ from engine.book import Book
 from engine.broker import BrokerError
 from engine.clock import boottime
 from engine.errors import Problem
-from engine.events import Kind
+from engine.events import LEDGER_LEVEL, Kind
 from engine.request import parse_change
 from engine.trial import Trial
 from ha.fence import Wait
@@ -234,7 +234,8 @@ class Database:
     async def run(
         self, name: str, parameters: dict[str, Any] | None = None, deadline: float = 3.0
     ) -> list[dict[str, Any]]:
-        e, place = self._event, {"system": "1", "timeline": self.timeline, "control": self._control, "now": NOON}
+        e, here = self._event, {"system": "1", "timeline": self.timeline}
+        place = here | {"control": self._control, "now": NOON, "level": LEDGER_LEVEL}
         pulse = {"epoch": 5, "name": "a", "beat": 1, "head": 1, "proof_seq": 0, "digest": "0", "etcd_cluster_id": "c"}
         event = {
             "seq": 1, "epoch": 5, "event_type": str(e.kind), "payload": e.payload, "timestamp": e.at, "order_id": None,
