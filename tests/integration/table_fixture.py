@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from engine.broker import Admitted, DecoderLoss, Fact
+from engine.broker import Admitted, DecoderLoss, Fact, Unreachable
 from engine.broker_ib import IbBroker
 from engine.clock import boottime, utcnow
 from engine.contracts import Contracts
@@ -24,7 +25,7 @@ from reconcile.diff import compare
 from reconcile.plan import Plan, make_plan
 from reconcile.run import Reconciler, Result
 from reconcile.snapshot import Identity, Snapshot
-from tests.integration.sim_fixture import Sim, until
+from tests.integration.sim_fixture import PATIENCE, Sim, until
 from tests.unit.book_factory import CLIENT, CLUSTER, FoldingCommitter, Ledger
 from tests.unit.desk_factory import ASKER, request
 
@@ -82,7 +83,9 @@ class Leader:
 
     async def connect(self) -> Leader:
         """Take a session and open the gate."""
-        answer = await self.broker.connect(3.0)
+        ends = boottime() + PATIENCE
+        while isinstance(answer := await self.broker.connect(3.0), Unreachable) and boottime() < ends:
+            await asyncio.sleep(0.02)  # a leader dials until the gateway is there
         assert isinstance(answer, Admitted), answer
         number = self.ledger.book.session + 1
         self.ledger.add(
