@@ -120,7 +120,7 @@ class Committer:
     async def prove_now(self) -> None:
         """One proof of epoch, now (R13: before each attempt to connect). Raises Refused when fenced or elsewhere, Unknown."""
         started = self._clock()
-        book = self._book
+        book, written_to = self._book, self._book.seq
         rows = await self._connection.run(
             "prove",
             {
@@ -136,6 +136,8 @@ class Committer:
         self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
         self.control, self.level = rows[0]["control"] or {}, rows[0]["level"]
         self._see_place((rows[0]["system"], rows[0]["timeline"]))
+        if rows[0]["head"] < written_to:  # R18: restored under a leader that went on proving its epoch
+            raise Refused(OTHER_EVENTS, f"the log ends at event {rows[0]['head']}, this term has written {written_to}")
         self._on_proof(started)
 
     def _see_place(self, place: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ SELECT ledger.append(%(epoch)s, %(events)s::jsonb) AS added
 
 -- name: prove
 SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS now,
+       (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head,
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
        CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
        (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control,

@@ -9,6 +9,7 @@ reconcile ledger and broker agree, or doubt is parked
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections import deque
@@ -30,7 +31,15 @@ from engine.permit import Permit
 from engine.schema import NEW_GATEWAY
 from engine.store import Refused, StoreError, Unknown
 from engine.submit import Desk
-from ha.claim import claim_epoch, foretold, is_where_the_last_term_was, new_gateway_sentence, term_row
+from ha.claim import (
+    claim_epoch,
+    foretold,
+    hold_everything,
+    is_where_the_last_term_was,
+    new_gateway_sentence,
+    other_etcd_sentence,
+    term_row,
+)
 from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
 from ha.phase import TermOver
@@ -39,6 +48,9 @@ from ha.shared_state import Memory, Spending, remember, spend_suspicion
 from ha.startup import account_sentence
 from ha.tail import Tail
 from ha.term import Phases, Term
+
+LAST_WORD = 0.3
+"""Seconds that etcd gets to take the end of the log from a leader that goes."""
 
 BUDGET_ASKED_AGAIN = 5.0
 """Seconds after which a standby that found no suspicion left asks again."""
@@ -153,7 +165,10 @@ class Takeover:
     async def claim(self) -> On:
         """Claim the next epoch on the tailing connection, read to the head there, prove the fence. Raises TermOver."""
         await self._tail.stop()
-        self._other_etcd()
+        fresh = self._clock() - self._tail.beat_seen_at < self._rules.lag_limit
+        mine = self._grant.cluster_id if self._grant else None
+        if (why := other_etcd_sentence(self._tail.etcd_cluster_id, mine, proven_lately=fresh)) is not None:
+            raise TermOver(why)
         deadline = self._clock() + self._rules.claim_deadline
         check = partial(self._check_lease, "while etcd was told of the epoch")
         self._remembered = await foretold(self._lease, max(self._epoch_before, self._tail.epoch), check)
@@ -203,30 +218,17 @@ class Takeover:
         if self._hold is None and found is not None and found.broker.get("why") == why:
             self._hold = found.id
         if self._hold is None:
-            seq = str(self._book.seq)
-            payload = {
-                "id": f"hold-{committer.epoch}-{seq}", "kind": "everything", "symbol": "", "account": "", "holds": True,
-                "ours": {"event": seq}, "broker": {"why": why},
-            }  # fmt: skip
-            outcome, _, text = await committer.commit([Draft(Kind.BREAK_OPENED, payload, utcnow())])
+            draft = hold_everything(committer.epoch, self._book.seq, why)
+            outcome, _, text = await committer.commit([draft])
             if outcome is not Outcome.COMMITTED:
                 raise TermOver(f"the hold could not be written down: {text}")
-            self._hold = str(payload["id"])
+            self._hold = str(draft.payload["id"])
         return self._hold
 
     async def remember(self) -> None:
         """Keep the epoch and the head of the log in etcd, under the leader key. Not while what is there may be missing here."""
         if self.term is not None and self.must_hold is None:
             await remember(self._lease, Memory(self.term.epoch, self._book.seq, f"{self._book.digest:016x}"))
-
-    def _other_etcd(self) -> None:
-        """R32: two etcds after a restore each grant "the" lease; the one that the last term did not use has to wait."""
-        last, mine = self._tail.etcd_cluster_id, self._grant.cluster_id if self._grant else None
-        fresh = self._clock() - self._tail.beat_seen_at < self._rules.lag_limit
-        if last is not None and last != mine and fresh:
-            raise TermOver(
-                f"etcd cluster {mine} gave the lease, the present leader has {last}'s and proves its epoch (R32)"
-            )
 
     def claim_above(self, shown: int) -> None:
         """R18: the broker shows a reference of a higher epoch than ours, so the database had one too. Raises TermOver."""
@@ -384,7 +386,10 @@ class Takeover:
         self._broker.abort()
 
     async def give_back(self) -> None:
-        """Close the committer's connection and release the lease."""
+        """Close the committer's connection, leave word of how far the log is (R18), and release the lease."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await self.remember()
         committer, self.committer, self.term = self.committer, None, None
         if committer is not None:
             await committer.close()

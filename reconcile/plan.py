@@ -12,7 +12,15 @@ from datetime import datetime
 from engine.book import Book
 from engine.events import Draft, Kind
 from engine.risk import NO_LIMITS, Limits
-from reconcile.differences import ChangeLost, Difference, ExecutionGone, FillsMissing, OrderDiffers, TwinSeen
+from reconcile.differences import (
+    ChangeLost,
+    Difference,
+    ExecutionGone,
+    FillsMissing,
+    OrderDiffers,
+    StrangerSeen,
+    TwinSeen,
+)
 from reconcile.drafts import View
 from reconcile.positions import PositionDiffers
 from reconcile.snapshot import Identity, Snapshot
@@ -78,6 +86,14 @@ class Plan:
     def repaired(self) -> int:
         """Differences that evidence decided."""
         return sum(1 for r in self.rulings if r.drafts and r.row.verdict in (Verdict.REPAIR, Verdict.ADOPT))
+
+    @property
+    def restored_epoch(self) -> int:
+        """The highest epoch under which an order of ours was accepted whose row the ledger lost, 0 without any (R19)."""
+        return max(
+            (r.difference.own.epoch for r in self.rulings
+             if r.drafts and isinstance(r.difference, StrangerSeen) and r.difference.own is not None), default=0,
+        )  # fmt: skip
 
     @property
     def held(self) -> int:

@@ -28,8 +28,8 @@ from reconcile.diff import compare
 from reconcile.plan import Plan, contracts_of, make_plan
 from reconcile.snapshot import Identity, Snapshot
 
-Early = Callable[[frozenset[tuple[str, str]], int], None]
-"""Takes the doubtful contracts (account, symbol) and the highest epoch in a reference that the broker showed."""
+Early = Callable[[frozenset[tuple[str, str]], int, int], None]
+"""Takes the doubtful contracts (account, symbol), and `highest_epoch` and `restored_epoch` as a Result has them."""
 
 Ending = Literal["agreed", "parked", "session_lost", "fenced", "unknown"]
 
@@ -53,6 +53,7 @@ class Result:
     missing: tuple[str, ...]
     why: str = ""
     highest_epoch: int = 0  # in the references that the broker showed (R18)
+    restored_epoch: int = 0  # the highest one under which an order was accepted that had to be restored (R19)
     unwritten: frozenset[tuple[str, str]] = (
         frozenset()
     )  # contracts about which something could not be written: not to be traded
@@ -75,6 +76,7 @@ class _Run:
     differences: list[str] = field(default_factory=list)
     missing: tuple[str, ...] = ()
     highest_epoch: int = 0
+    restored_epoch: int = 0
     recent: bool = False  # whether recent snapshots still do
     doubts: dict[str, float] = field(default_factory=dict)  # keys of what waits -> when it was first seen
     unwritten: frozenset[tuple[str, str]] | None = frozenset()  # None: something that is about no single contract
@@ -83,6 +85,7 @@ class _Run:
     def note(self, snapshot: Snapshot, plan: Plan, me: Identity) -> None:
         self.missing = snapshot.missing
         self.highest_epoch = max(self.highest_epoch, snapshot.highest_epoch(me))
+        self.restored_epoch = max(self.restored_epoch, plan.restored_epoch)
         self.differences += [str(ruling) for ruling in plan.rulings if ruling.drafts or ruling.waits]
 
     def doubt(self, plan: Plan, now: float) -> None:
@@ -145,7 +148,7 @@ class Reconciler:
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
-                        run.highest_epoch, run.unwritten or frozenset())  # fmt: skip
+                        run.highest_epoch, run.restored_epoch, run.unwritten or frozenset())  # fmt: skip
         quiet = result.verdict == "agreed" and not result.differences
         logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
@@ -191,7 +194,7 @@ class Reconciler:
                 break
             run.doubt(plan, now)
             if early is not None and run.verified and snapshot.complete and plan.doubtful_contracts is not None:
-                early(plan.doubtful_contracts, run.highest_epoch)
+                early(plan.doubtful_contracts, run.highest_epoch, run.restored_epoch)
                 early = None
         return ("unknown", refused) if refused else ("parked", "")
 

@@ -16,6 +16,8 @@ from engine.commit import Committer, Outcome
 from engine.events import Draft, Kind
 from engine.store import Connection, Refused
 from tests.integration.pg_fixture import Urls
+from tests.integration.sim_fixture import until
+from tests.integration.test_operate import go_back
 
 pytestmark = pytest.mark.timeout(60)
 TERM = {
@@ -236,6 +238,20 @@ async def committer(urls: Urls, book: Book, fenced: list[str] | None = None) -> 
     )
     await made.open()
     return made
+
+
+@pytest.mark.rule(18)
+@pytest.mark.guarantee(9)
+async def test_a_log_that_became_shorter_under_its_leader_ends_the_term_with_the_next_proof(urls: Urls) -> None:
+    """Restored in place: server, timeline and epoch are what they were, and nothing is written that would hit the hole."""
+    fenced = list[str]()
+    writer = await committer(urls, Book(), fenced)
+    await writer.commit([session_closed()])
+    await writer.commit([session_closed()])
+    await asyncio.to_thread(go_back, urls.owner, to_seq=1, epoch_too=False)
+    await until(lambda: fenced, "the term ends")
+    assert "the log ends at event 1, this term has written 2" in fenced[0]
+    await writer.close()
 
 
 @pytest.mark.rule(18)

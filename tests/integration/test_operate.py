@@ -148,8 +148,8 @@ def test_a_database_that_lost_rows_holds_everything_until_an_operator_looks(pair
     placed(pair.leader, order())
 
 
-def go_back(owner_url: str, to_seq: int) -> None:
-    """As the owner: take the fence away, cut the log, turn the epoch back, and put the fence up again."""
+def go_back(owner_url: str, to_seq: int, *, epoch_too: bool = True) -> None:
+    """As the owner: take the fence away, cut the log, turn the epoch back (unless told not to), and put the fence up again."""
     with psycopg.connect(owner_url) as owner:
         owner.execute("LOCK TABLE ledger.write_gate IN EXCLUSIVE MODE")
         owner.execute("ALTER TABLE ledger.event DISABLE TRIGGER USER")
@@ -158,8 +158,9 @@ def go_back(owner_url: str, to_seq: int) -> None:
         owner.execute("DELETE FROM ledger.order_key USING ledger.event e WHERE e.order_id = order_key.order_id AND e.seq > %s "
                       "AND e.event_type = 'order_accepted'", (to_seq,))  # fmt: skip
         owner.execute("DELETE FROM ledger.event WHERE seq > %s", (to_seq,))
-        owner.execute("DELETE FROM ledger.term WHERE epoch = (SELECT max(epoch) FROM ledger.term)")
-        owner.execute("UPDATE ledger.epoch SET epoch = (SELECT max(epoch) FROM ledger.term)")
+        if epoch_too:
+            owner.execute("DELETE FROM ledger.term WHERE epoch = (SELECT max(epoch) FROM ledger.term)")
+            owner.execute("UPDATE ledger.epoch SET epoch = (SELECT max(epoch) FROM ledger.term)")
         owner.execute("ALTER TABLE ledger.event ENABLE TRIGGER USER")
         for table in ("event", "order_key", "term"):
             owner.execute(f"ALTER TABLE ledger.{table} ENABLE TRIGGER USER")  # type: ignore[call-overload]

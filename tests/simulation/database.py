@@ -210,7 +210,8 @@ class Database:
                 "proof_epoch": p["epoch"], "beat": self.proof["beat"] + 1, "proof_seq": p["seq"], "digest": p["digest"],
                 "state": p["state"],
             }  # fmt: skip
-            return [{"now": self._world.wall(), "control": dict(self.control) or None, "level": 2, **self.place}]
+            told = {"now": self._world.wall(), "head": len(self.log), "control": dict(self.control) or None, "level": 2}
+            return [told | self.place]
 
         return await self._write(p["epoch"], "proof", change, backend)
 

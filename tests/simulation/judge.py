@@ -210,10 +210,10 @@ class Judge:
         async def heard(*arguments: Any, early: Any = None, **options: Any) -> Any:
             socket = present()
 
-            def agreed_but_for(contracts: Iterable[tuple[str, str]], epoch: int) -> None:
+            def agreed_but_for(contracts: Iterable[tuple[str, str]], *epochs: int) -> None:
                 if socket is not None:
                     self.agreed[socket.number] = frozenset(symbol for _, symbol in contracts)
-                early(contracts, epoch)
+                early(contracts, *epochs)
 
             result = await reconcile(*arguments, early=None if early is None else agreed_but_for, **options)
             if result.gate_may_open and socket is not None and present() is socket:

@@ -145,11 +145,12 @@ def many(
     *,
     processes: int,
     seconds: float | None = None,
+    at_least: int = 0,
     mutation: str | None = None,
     only: Sequence[str] = (),
     stop_at_first: bool = False,
 ) -> list[Outcome]:
-    """Run these seeds, until `seconds` of real time are over, or until one fails."""
+    """Run these seeds, until `seconds` of real time are over and `at_least` so many are done, or until one fails."""
     began = time.monotonic()
     found: list[Outcome] = []
     with get_context("fork").Pool(processes) as pool:
@@ -159,7 +160,7 @@ def many(
                 print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
             if outcome.violations and stop_at_first:
                 break
-            if seconds is not None and time.monotonic() - began > seconds:
+            if seconds is not None and time.monotonic() - began > seconds and len(found) >= at_least:
                 break
     return found
 

@@ -242,7 +242,8 @@ class Database:
             "user_id": None, "correlation_id": None, "event_id": e.event_id,
         }  # fmt: skip
         answers: dict[str, list[dict[str, Any]]] = {
-            "pulse": [pulse | place], "claim": [{"epoch": 6}], "fence_holds": [{"holds": True}], "prove": [place],
+            "pulse": [pulse | place], "claim": [{"epoch": 6}], "fence_holds": [{"holds": True}],
+            "prove": [place | {"head": 1}],
             "events_after": [event] if parameters and parameters.get("after") == 0 else [],
         }  # fmt: skip
         return answers.get(name, [])

@@ -1,0 +1,34 @@
+"""What a claim goes by: what the broker shows of a database that lost rows, and which etcd gave the lease."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.events import Draft, Kind
+from ha.claim import hold_everything, lost_rows_sentence, other_etcd_sentence
+from tests.unit.book_factory import NOON, Ledger
+
+
+@pytest.mark.rule(18)
+@pytest.mark.rule(19)
+def test_an_order_that_had_to_be_restored_holds_everything_until_an_operator_has_looked() -> None:
+    ledger = Ledger()
+    assert lost_rows_sentence(ledger.book, 0) is None
+    assert "one of epoch 3" in (lost_rows_sentence(ledger.book, 3) or "")
+    hold = hold_everything(5, ledger.book.seq, "it went back in time")
+    ledger.write(hold)
+    assert lost_rows_sentence(ledger.book, 3) is not None
+    ledger.write(Draft(Kind.BREAK_RESOLVED, {"id": hold.payload["id"], "resolution": "looked"}, NOON))
+    assert lost_rows_sentence(ledger.book, 3) is None  # of the loss that was looked at: one more of its orders surfaced
+    assert lost_rows_sentence(ledger.book, 6) is not None  # accepted after that, and lost since
+
+
+@pytest.mark.rule(32)
+@pytest.mark.parametrize(
+    ("last", "mine", "proven", "waits"),
+    [("c1", "c1", True, False), (None, "c2", True, False), ("c1", "c2", False, False), ("c1", "c2", True, True)],
+)
+def test_a_lease_of_another_etcd_waits_while_the_present_leader_proves_its_epoch(
+    last: str | None, mine: str | None, proven: bool, waits: bool
+) -> None:
+    assert (other_etcd_sentence(last, mine, proven_lately=proven) is not None) is waits
