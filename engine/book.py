@@ -51,6 +51,8 @@ class Book:
         self.open_breaks: dict[str, Break] = {}
         self.session = 0  # number of the last broker session that was opened
         self.session_open = False
+        self.unbroken_since = 0  # the first of the latest sessions between which the gateway was never seen to restart
+        self.gateway_used = 0  # the highest order id that the gateway is known to have used
         self.accounts: tuple[
             str, ...
         ] = ()  # as the gateway named them, the default one first; the standby knows them too
@@ -152,6 +154,16 @@ class Book:
         filled_by(order, old, new)
         order.sent_at = sent_at or order.sent_at
         order.acknowledged_at = order.acknowledged_at or event.at
+        self._touched(order, event.seq, event.at)
+
+    def give_execution(self, event: Event, key: tuple[str, str], order_id: str) -> None:
+        """A booked execution becomes this order's; the position stays what it is."""
+        execution = self.executions[key]
+        execution.order_id = order_id
+        self.count(execution)
+        self.dirty.add(("execution", key))
+        order = self.orders[order_id]
+        filled_by(order, None, execution)
         self._touched(order, event.seq, event.at)
 
     def put_execution(self, new: Execution, old: Execution | None) -> None:

@@ -287,6 +287,10 @@ class Broker(Protocol):
         """A round trip through the gateway; epoch seconds there. Raises RequestFailed."""
         ...
 
+    async def ask_ib(self, deadline: float) -> None:
+        """A round trip that IB's own servers must answer, not the gateway (R6); at most one a second. Raises RequestFailed."""
+        ...
+
     async def open_orders(self, deadline: float) -> list[OpenOrder]:
         """Every client's open orders, complete up to the End. Raises RequestFailed."""
         ...

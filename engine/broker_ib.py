@@ -47,6 +47,9 @@ from engine.pace import OVERTAKE, DoorPace
 FIRST_REQUEST_ID = 1 << 30
 """Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
 
+ASK_IB_EVERY = 1.0
+"""Seconds between two searches for symbols, as IB wants it."""
+
 T = TypeVar("T")
 
 
@@ -135,6 +138,9 @@ class _Session:
             elif collection.request_id == request_id:
                 collection.fail(f"{code}: {message}")
         self.tell(BrokerError(request_id, code, message))
+
+    def symbolSamples(self, request_id: int, _contracts: Any) -> None:
+        self._end("ask_ib", request_id)
 
     def openOrder(self, _order_id: int, contract: Any, order: Any, state: Any) -> None:
         fact = ib_facts.open_order(contract, order, state, completed=False)
@@ -231,6 +237,7 @@ class IbBroker:
         self._session: _Session | None = None
         self._one_request = asyncio.Lock()
         self._request_id = FIRST_REQUEST_ID
+        self._ib_asked_at = float("-inf")
         self._losses = DecoderWatch(lambda text: sink(DecoderLoss(text)))
 
     async def connect(self, deadline: float) -> Admitted | InUse | Unreachable:
@@ -297,7 +304,9 @@ class IbBroker:
         client, now = self._ready(), self._clock()
         if self._pace.full(now):
             raise Paced(f"{self._pace.used(now)} messages were written in the last second")
-        client.placeOrder(order.broker_order_id, Contract(**ib_facts.contract(order.contract)), _order(order))
+        client.placeOrder(
+            order.broker_order_id, Contract(**ib_facts.contract(order.contract)), IbOrder(**ib_facts.order(order))
+        )
         self._pace.wrote(now)
 
     def cancel(self, broker_order_id: int) -> None:
@@ -311,6 +320,17 @@ class IbBroker:
         """See `Broker.current_time`."""
         items: list[int] = await self._request("current_time", deadline, lambda client, _: client.reqCurrentTime())
         return items[0]
+
+    async def ask_ib(self, deadline: float) -> None:
+        """See `Broker.ask_ib`. IB searches for contracts whose name begins with a letter, another one each time: no cache helps."""
+        if (wait := self._ib_asked_at + ASK_IB_EVERY - self._clock()) > deadline:
+            raise RequestFailed("ask_ib: IB may be asked once a second only")
+        if wait > 0.0:
+            await asyncio.sleep(wait)
+        self._ib_asked_at = self._clock()
+        pattern = chr(ord("A") + self._request_id % 26)
+        left = max(deadline - max(wait, 0.0), 0.05)
+        await self._request("ask_ib", left, lambda client, rid: client.reqMatchingSymbols(rid, pattern))
 
     async def open_orders(self, deadline: float) -> list[OpenOrder]:
         """See `Broker.open_orders`."""
@@ -366,21 +386,3 @@ class IbBroker:
         finally:
             del session.collecting[what]
         return collection.items
-
-
-def _order(order: Outgoing) -> IbOrder:
-    made = IbOrder(
-        action=order.side, orderType=order.order_type, tif=order.tif, account=order.account, orderRef=order.reference,
-        outsideRth=order.extra.get("outside_rth") == "1", goodTillDate=order.extra.get("good_till", ""),
-    )  # fmt: skip
-    if group := order.extra.get("oca_group"):
-        ours = ".".join(
-            order.reference.split(".")[:2]
-        )  # a group's name is the account's: nobody else's may be the same
-        made.ocaGroup, made.ocaType = f"{ours}.{group}", 1  # the rest is cancelled, with overfill protection
-    made.totalQuantity = order.quantity  # type: ignore[assignment]  # sent digit by digit, as it is
-    if order.limit_price is not None:
-        made.lmtPrice = order.limit_price
-    if order.stop_price is not None:
-        made.auxPrice = order.stop_price
-    return made

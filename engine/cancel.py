@@ -19,6 +19,7 @@ from engine.events import Event, Kind, Payload
 from engine.intent import follow_up
 from engine.order import Order, State
 from engine.permit import Permit
+from engine.unconfirmed import Unconfirmed
 
 
 class Cancels:
@@ -28,6 +29,7 @@ class Cancels:
         self._book, self._permit, self._broker, self._clock = book, permit, broker, clock
         self._live: dict[str, tuple[int, int]] = {}  # order id -> (orderId, permId)
         self._coming: set[str] = set()  # orders whose cancel is being licensed
+        self.unconfirmed = Unconfirmed()
         self._written: dict[str, float] = {}  # order id -> when its cancel was written, until the order has ended
 
     def begin(self) -> None:
@@ -35,6 +37,7 @@ class Cancels:
         self._live.clear()
         self._coming.clear()
         self._written.clear()
+        self.unconfirmed.begin()
 
     def session_lost(self) -> None:
         """What a dead session showed entitles to nothing, and what it was asked it will not answer."""
@@ -53,6 +56,7 @@ class Cancels:
         """The order has ended."""
         self._live.pop(oid, None)
         self._written.pop(oid, None)
+        self.unconfirmed.ended(oid)
 
     def unanswered(self, seconds: float) -> bool:
         """Whether a cancel was written so long ago and its order has not ended: a reason to ask, once for each cancel."""
@@ -98,6 +102,19 @@ class Cancels:
 
         self.coming(order.id)
         committer.submit([follow_up(Kind.CANCEL_LICENSED, licence, order, utcnow())], done)
+
+    def ask(self, committer: Committer, order: Order, why: str) -> None:
+        """Ask for a cancel without anybody's wish; licensed at once where it can be, else as soon as it can."""
+        licence = self.licence(order)
+
+        def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
+            if outcome is Outcome.COMMITTED and licence:
+                self.write(events[0])
+            self.decided(order.id)
+
+        if licence:
+            self.coming(order.id)
+        committer.submit([follow_up(Kind.CANCEL_REQUESTED, {**licence, "reason": why}, order, utcnow())], done)
 
     def write(self, event: Event) -> None:
         """Write what this committed event licenses, unless its session or its epoch is over."""

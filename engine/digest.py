@@ -53,7 +53,7 @@ def _order(o: Order) -> tuple[Any, ...]:
         o.constant, str(o.quantity), _digits(o.limit_price), _digits(o.stop_price), o.con_id, o.updated_at.timestamp(),
         o.state.value, o.reason, str(o.filled), str(o.notional), o.perm_id, o.broker_order_id, o.licence_epoch, o.session,
         o.cancel_requested, o.cancel_session, o.revision, _json(o.asked), o.asked_session,
-        _seconds(o.sent_at), _seconds(o.acknowledged_at),
+        _seconds(o.sent_at), _seconds(o.acknowledged_at), *((o.repeats,) if o.repeats else ()),
     )  # fmt: skip
 
 

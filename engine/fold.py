@@ -11,6 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from engine import adopt
 from engine.clock import from_iso
 from engine.events import Event, Kind, Payload
 from engine.order import Order, State, next_state, settle
@@ -68,7 +69,26 @@ def _licensed(book: Book, event: Event, p: Payload) -> None:
     book.raise_floor(broker_order_id)
 
 
+def _repeated(book: Book, event: Event, p: Payload) -> None:
+    """R1: a new licence under the same broker order id, which must be the highest that was ever used."""
+    session, broker_order_id, known = p["session"], p["broker_order_id"], book.orders.get(event.order_id or "")
+    if known is not None and known.broker_order_id != broker_order_id:
+        raise ValueError(f"order {known.id} has the broker order id {known.broker_order_id}, not {broker_order_id}")
+    if book.order_id_floor != broker_order_id + 1:
+        raise ValueError(f"a broker order id above {broker_order_id} was used")
+
+    def write(order: Order) -> None:
+        order.session, order.licence_epoch, order.reason = session, event.epoch, None
+        order.repeats += 1
+
+    book.change(event, write)
+
+
 def _unlicensed(book: Book, event: Event, p: Payload) -> None:
+    known = book.orders.get(event.order_id or "")
+    if known is not None and known.repeats:
+        raise ValueError(f"order {known.id} was licensed before, and may have been written then")
+
     def write(order: Order) -> None:
         order.session, order.licence_epoch, order.reason = None, None, p.get("reason")
 
@@ -92,6 +112,7 @@ def _evidence(book: Book, event: Event, p: Payload) -> None:
     order = book.change(event, write)
     if not order.external:  # somebody else's ids are of another number space
         book.raise_floor(p.get("broker_order_id"))
+        book.gateway_used = max(book.gateway_used, p.get("broker_order_id") or 0)
 
 
 def _changed(book: Book, event: Event, p: Payload) -> None:
@@ -242,6 +263,9 @@ def _break_resolved(book: Book, event: Event, p: Payload) -> None:
 
 def _session_opened(book: Book, event: Event, p: Payload) -> None:
     number, next_valid_id = int(p["session"]), int(p["next_valid_id"])
+    if p.get("away", True) or next_valid_id <= book.gateway_used:
+        book.unbroken_since = number  # it may have restarted before this session, and forgotten what it had read (R1)
+    book.gateway_used = next_valid_id - 1
     book.session, book.session_open = number, True
     book.accounts = tuple(p.get("accounts") or book.accounts)
     book.raise_floor(next_valid_id - 1)
@@ -259,12 +283,15 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.ORDER_RESTORED: _recorded,
     Kind.ORDER_LICENSED: _licensed,
     Kind.ORDER_UNLICENSED: _unlicensed,
+    Kind.ORDER_REPEATED: _repeated,
     Kind.ORDER_WORKING: _evidence,
     Kind.ORDER_CHANGED: _changed,
     Kind.ORDER_CANCELLED: _ended,
     Kind.ORDER_REJECTED: _ended,
     Kind.ORDER_EXPIRED: _ended,
     Kind.ORDER_IN_DOUBT: _in_doubt,
+    Kind.ORDER_ADOPTED: adopt.adopted,
+    Kind.ORDER_MERGED: adopt.merged,
     Kind.CANCEL_REQUESTED: _cancel_requested,
     Kind.CANCEL_LICENSED: _cancel_requested,
     Kind.TWIN_CANCEL_LICENSED: _twin_cancel_licensed,

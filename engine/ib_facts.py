@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.broker import CommissionFact, ContractDetail, ContractFact, ContractQuery, ExecutionFact, OpenOrder
+from engine.broker import (
+    CommissionFact,
+    ContractDetail,
+    ContractFact,
+    ContractQuery,
+    ExecutionFact,
+    OpenOrder,
+    Outgoing,
+)
 
 UNSET = sys.float_info.max
 """How IB writes "no value" in a floating point field."""
@@ -53,6 +61,25 @@ def contract(query: ContractQuery) -> dict[str, Any]:
         "lastTradeDateOrContractMonth": query.last_trade_date, "strike": float(query.strike or 0), "right": query.right,
         "multiplier": query.multiplier, "primaryExchange": query.primary_exchange,
     }  # fmt: skip
+
+
+def order(order: Outgoing) -> dict[str, Any]:
+    """The fields of IB's Order that say the same."""
+    said: dict[str, Any] = {
+        "action": order.side, "orderType": order.order_type, "tif": order.tif, "account": order.account,
+        "orderRef": order.reference, "outsideRth": order.extra.get("outside_rth") == "1",
+        "goodTillDate": order.extra.get("good_till", ""), "totalQuantity": order.quantity,  # digit by digit, as it is
+    }  # fmt: skip
+    if group := order.extra.get("oca_group"):
+        ours = ".".join(
+            order.reference.split(".")[:2]
+        )  # a group's name is the account's: nobody else's may be the same
+        said |= {"ocaGroup": f"{ours}.{group}", "ocaType": 1}  # the rest is cancelled, with overfill protection
+    if order.limit_price is not None:
+        said["lmtPrice"] = order.limit_price
+    if order.stop_price is not None:
+        said["auxPrice"] = order.stop_price
+    return said
 
 
 def contract_detail(details: Any) -> ContractDetail:

@@ -165,6 +165,7 @@ class Inbound:
 
     def _seen(self, order: Order, status: str, perm_id: int, own_id: int, con_id: int) -> None:
         state, before = self._state(order), order.id in self._only_inactive
+        self._desk.cancels.unconfirmed.seen(order.id, status)
         if status in ENDED and self._has_twin(
             order
         ):  # R26: both have one orderId, and IB chooses which one a cancel ends:
@@ -269,7 +270,10 @@ class Inbound:
         if meaning is codes.Meaning.SAYS_NOTHING or order.session != session:
             return
         unheard = state is State.WORKING and order.id in self._only_inactive and not order.filled
-        if meaning is codes.Meaning.REJECTED and (state is State.SENDING or unheard):
+        if order.repeats and state is State.SENDING:  # R1: an error about a repetition says nothing of the first one
+            self._desk.acknowledged(order.id)
+            self._desk.still_in_doubt(order, reason)
+        elif meaning is codes.Meaning.REJECTED and (state is State.SENDING or unheard):
             self._desk.acknowledged(order.id)
             self._write(order, Kind.ORDER_REJECTED, {"reason": reason, "code": fact.code})
         elif meaning is codes.Meaning.ID_USED and state is State.SENDING:

@@ -31,6 +31,9 @@ class State(StrEnum):
     IN_DOUBT = "IN_DOUBT"  # its session died and the broker does not show it; a break is open
 
 
+OPERATOR_DEAD = "operator_dead"
+"""The reason of an order that an operator called dead; late evidence still counts (R1)."""
+
 FINAL = frozenset({State.FILLED, State.CANCELLED, State.REJECTED, State.EXPIRED})
 
 _EVIDENCE = {
@@ -56,16 +59,23 @@ TRANSITIONS: dict[State, dict[Kind, State]] = {
         Kind.ORDER_CHANGED: State.WORKING,  # a person changed it at the broker (R28), or the change that was asked for is there
         Kind.MODIFY_LICENSED: State.WORKING,
         Kind.MODIFY_REFUSED: State.WORKING,  # an error on a change never ends an order
+        Kind.ORDER_MERGED: State.CANCELLED,  # an external record: the broker's order is one of ours, an operator says
         **_EVIDENCE,
     },
-    State.IN_DOUBT: {**_EVIDENCE},  # it surfaced, or an operator called it dead
+    State.IN_DOUBT: {
+        Kind.ORDER_REPEATED: State.SENDING,  # the same orderId once more, a new licence (R1): `engine.again` says when
+        Kind.ORDER_ADOPTED: State.WORKING,  # an operator names the broker's order that it is
+        **_EVIDENCE,  # it surfaced, or an operator called it dead
+    },
     State.FILLED: {
         Kind.EXECUTION: State.FILLED,  # a correction
         Kind.ORDER_CHANGED: State.FILLED,  # made larger at the broker after it was filled: `settle` opens it again (R28)
+        Kind.ORDER_MERGED: State.CANCELLED,  # an external record: its executions are those of one of ours
     },
     State.CANCELLED: {
         Kind.EXECUTION: State.CANCELLED,  # a fill that crossed the cancel
         Kind.ORDER_WORKING: State.WORKING,  # R1: late evidence reopens what an operator called dead
+        Kind.ORDER_MERGED: State.CANCELLED,
     },
     State.REJECTED: {
         Kind.EXECUTION: State.REJECTED,
@@ -80,6 +90,7 @@ MOVES = frozenset(
     {
         Kind.ORDER_LICENSED, Kind.ORDER_UNLICENSED, Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED,
         Kind.ORDER_EXPIRED, Kind.ORDER_IN_DOUBT, Kind.ORDER_CHANGED, Kind.MODIFY_LICENSED, Kind.MODIFY_REFUSED,
+        Kind.ORDER_REPEATED, Kind.ORDER_ADOPTED, Kind.ORDER_MERGED,
     }
 )  # fmt: skip
 """Kinds that move an order along the table and are about nothing else."""
@@ -126,6 +137,7 @@ class Order:
     broker_order_id: int | None = None
     licence_epoch: int | None = None
     session: int | None = None
+    repeats: int = 0  # how often a new licence repeated the one before, under the same broker order id (R1)
     cancel_requested: bool = False
     cancel_session: int | None = None  # the session for which the cancel was licensed
     revision: int = 1

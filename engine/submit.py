@@ -15,7 +15,7 @@ from datetime import datetime
 
 from loguru import logger
 
-from engine import accept, failpoint, intent
+from engine import accept, again, failpoint, intent
 from engine.answers import Waiting, answer_of, proves, result_of
 from engine.book import Book
 from engine.broker import Broker, Paced
@@ -34,7 +34,7 @@ from engine.queue import UNSENT, Queue, database_now
 from engine.reference import Reference, cluster_tag, order_id
 from engine.request import ChangeRequest, OrderRequest
 
-_LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED})
+_LICENCES = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED, Kind.ORDER_REPEATED})
 _CANCELS = frozenset({Kind.CANCEL_REQUESTED, Kind.CANCEL_LICENSED})
 
 
@@ -107,10 +107,8 @@ class Desk:
         for oid, request in wanted.items():
             if (known := self.book.orders.get(oid)) is not None:
                 accept.same(known, request)
-        up = (
-            self.permit.session is not None and not self.permit.shut
-        )  # no verdict of a gateway without its link, and no
-        # request in the way of a reconciliation
+        # no verdict of a gateway without its link, and no request in the way of a reconciliation
+        up = self.permit.session is not None and not self.permit.shut
         meant: dict[str, Meant] = {}
         for place, (oid, request) in enumerate(wanted.items()):
             if oid not in self.book.orders and oid not in self._in_flight:
@@ -221,16 +219,22 @@ class Desk:
     def _reference(self, order: Order) -> str:
         return str(Reference(self.tag, order.epoch, order.id))
 
-    def _tell(self, draft: Draft) -> None:
+    def _tell(self, *drafts: Draft) -> None:
         """Write down what this process knows; nobody waits for it."""
         if self._committer is not None:
-            self._committer.submit([draft], lambda _outcome, _events, _why: None)
+            self._committer.submit(drafts, lambda _outcome, _events, _why: None)
 
     def _take_back(self, order: Order, why: str) -> None:
         """R4: this process knows that it wrote nothing under the licence, so the order may have a new one; nothing overtakes it."""
         logger.warning("order {} was not written: {}; its licence is taken back", order.id, why)
-        if self._committer is not None:
+        if order.repeats:
+            self.still_in_doubt(order, f"not written: {why}")
+        elif self._committer is not None:
             self._queue.follow_up(self._committer, Kind.ORDER_UNLICENSED, {"reason": why}, order)
+
+    def still_in_doubt(self, order: Order, why: str) -> None:
+        """R1: a repeated licence came to nothing, and the first one may be at the broker all the same."""
+        self._tell(*again.in_doubt_still(self.book, order, why, utcnow()))
 
     def sent_at(self, oid: str) -> datetime | None:
         """When this process wrote the order, None when it did not or the ledger knows it already."""

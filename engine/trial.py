@@ -42,6 +42,7 @@ class _Layer(Book):
         for break_id in other.breaks:
             self.open_breaks.pop(break_id, None)
         self.open_breaks.update(other.open_breaks)
+        self.order_id_floor = other.order_id_floor
 
 
 class Trial:
@@ -54,6 +55,7 @@ class Trial:
     def refuses(self, drafts: Sequence[Draft]) -> str | None:
         """Why this group would not fold now, or None; the trial then stands behind it."""
         layer = _Layer()
+        layer.order_id_floor = (self._passed or self._book).order_id_floor
         try:
             for draft in drafts:
                 self._bring(layer, draft)
@@ -84,6 +86,11 @@ class Trial:
             if (key := self._known(layer, "exec_by_id", payload["exec_id"])) is not None:
                 layer.exec_by_id[payload["exec_id"]] = key
                 self._bring_execution(layer, key)
+        elif draft.kind is Kind.ORDER_ADOPTED:
+            for account, root in payload["executions"]:
+                execution = self._bring_execution(layer, (account, root))
+                if execution is not None and execution.order_id is not None:
+                    self._bring_order(layer, execution.order_id)
         elif draft.kind in (Kind.BREAK_OPENED, Kind.BREAK_RESOLVED):
             self._bring_break(layer, payload["id"])
             if draft.kind is Kind.BREAK_RESOLVED and payload["id"] not in layer.open_breaks:

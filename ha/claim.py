@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.book import Book
 from engine.clock import Clock, utcnow
+from engine.commit import Committer
 from engine.events import Draft, Kind
 from engine.store import LOCK_TIMEOUT, Connection, Refused, StoreError, Unknown
 from ha.lease import Grant, LeaderRecord, LeasePort
@@ -110,3 +111,17 @@ def hold_everything(epoch: int, seq: int, why: str) -> Draft:
         "ours": {"event": str(seq), "epoch": str(epoch)}, "broker": {"why": why},
     }  # fmt: skip
     return Draft(Kind.BREAK_OPENED, payload, utcnow())
+
+
+async def prove(committer: Committer) -> None:
+    """R13: a commit under the epoch, before every attempt to connect and every use of the fence agent; waits while the database
+    is away. Raises TermOver when fenced."""
+    while True:
+        try:
+            await committer.prove_now()
+        except Refused as refused:
+            raise TermOver(f"fenced: {refused}") from refused
+        except Unknown:
+            await asyncio.sleep(0.1)  # the database is away: no attempt without a proof
+        else:
+            return

@@ -85,3 +85,18 @@ def unhalt(
     raise typer.Exit(
         cli_operate.wish(client_for(url, token, directory), screen(), as_json, "unhalt", {"reason": reason})
     )
+
+
+@app.command()
+def reconcile(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; nothing is written.")] = False,
+    url: Url = None,
+    token: Token = None,
+    directory: PairDir = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the ledger with the broker now, and repair it. 1 if they differ (--dry-run) or did not come to agree."""
+    from ha import cli_operate
+
+    raise typer.Exit(cli_operate.reconcile(client_for(url, token, directory), screen(), as_json, dry_run))

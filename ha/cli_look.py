@@ -149,9 +149,11 @@ def breaks(
 def resolve(
     context: typer.Context,
     break_id: Annotated[str, typer.Argument(metavar="ID", help="The break, as `adapter breaks` names it.")],
-    resolution: Annotated[str, typer.Argument(help="What was found; for an order in doubt: dead.")],
+    resolution: Annotated[
+        str, typer.Argument(help="What was found; in doubt: dead, adopt (with --perm-id), send_again.")
+    ],
     reason: Annotated[str, typer.Option(help="Why, for the log.")],
-    perm_id: Annotated[int | None, typer.Option(help="The broker's order, where the resolution names one.")] = None,
+    perm_id: Annotated[int | None, typer.Option(help="The broker's order that it is, for adopt.")] = None,
     url: Url = None,
     token: Token = None,
     directory: PairDir = None,

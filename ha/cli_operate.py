@@ -7,7 +7,7 @@ where nobody leads: they lie in the database, for whoever leads next (R29).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from ha import cli_format as form
 from ha import cli_views as views
+from ha.cli_grid import Grid
 from ha.cli_read import Screen, with_the_other
 from ha.pair_client import Answer, PairClient
 
@@ -39,6 +40,30 @@ def resolve(client: PairClient, screen: Screen, as_json: bool, break_id: str, bo
         answer = _told(_both(client), f"/api/v1/breaks/{quote(break_id, safe='')}", body, needs_leader=True)
     word = form.text(body["resolution"])
     return _report(screen, as_json, answer, lambda said: [f"resolved: {form.text(said.get('id'))}, {word}"])
+
+
+def reconcile(client: PairClient, screen: Screen, as_json: bool, dry_run: bool) -> int:
+    """Compare ledger and broker now; 0 when they agree (afterwards, unless `dry_run`), 1 else."""
+    with _progress(screen, "comparing the ledger with the broker"):
+        answer = _told(_both(client), f"{_CLUSTER}/reconcile", {"dry_run": dry_run}, needs_leader=True)
+    said = _body(answer)
+    rows = [row for row in said.get("plan") or [] if isinstance(row, dict)]
+    words = [views.plan(rows) if rows else "no difference", _compared(said)]
+    if (code := _report(screen, as_json, answer, lambda _: words)) != 0:
+        return code
+    return 0 if said.get("verdict") in ("agrees", "agreed") and not said.get("missing") else 1
+
+
+def _compared(said: Mapping[str, Any]) -> str:
+    """One line below the table."""
+    missing = said.get("missing") or []
+    lacks = f"; did not come: {', '.join(map(form.text, missing))}" if missing else ""
+    if said.get("dry_run"):
+        return f"dry run: nothing was written{lacks}"
+    why = f" ({form.text(said['why'])})" if said.get("why") else ""
+    figures = f"{form.text(said.get('repaired'))} repaired, {form.text(said.get('held'))} held"
+    rounds, took = form.text(said.get("rounds")), form.milliseconds(said.get("elapsed_ms"))
+    return f"{form.text(said.get('verdict'))}{why}: {figures}, {rounds} rounds, {took} ms{lacks}"
 
 
 def switchover(client: PairClient, screen: Screen, as_json: bool, body: Mapping[str, Any], within: float) -> int:
@@ -124,7 +149,9 @@ def _kind(answer: Answer) -> str:
 # ---- what is said
 
 
-def _report(screen: Screen, as_json: bool, answer: Answer, words: Callable[[Mapping[str, Any]], list[str]]) -> int:
+def _report(
+    screen: Screen, as_json: bool, answer: Answer, words: Callable[[Mapping[str, Any]], Sequence[Grid | str]]
+) -> int:
     good = answer.status is not None and 200 <= answer.status < 300
     if as_json and answer.status is not None:
         screen.json({"url": answer.url, "status": answer.status, "body": answer.body})

@@ -201,6 +201,24 @@ def breaks(rows: Iterable[Row], now: datetime) -> Grid:
     )
 
 
+def plan(rows: Iterable[Row]) -> Grid:
+    """Differences that a reconciliation found: the row of its table, the verdict, both sides, and what it writes."""
+    return Grid.of(
+        "Row Verdict ~About ~Ours ~Broker ~Writes",
+        (
+            [
+                form.text(row.get("row")),
+                "waits" if row.get("waits") else form.text(row.get("verdict")),
+                form.text(row.get("about")),
+                form.text(row.get("ours")),
+                form.text(row.get("broker")),
+                form.text(", ".join(map(str, row.get("writes") or [])) or None),
+            ]
+            for row in rows
+        ),
+    )
+
+
 def _resolved(row: Row, moment: Callable[[Any], str]) -> str:
     if row.get("resolved_at") is None:
         return "open"

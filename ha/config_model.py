@@ -100,7 +100,9 @@ class Settings(BaseSettings):
     on_etcd_loss: Annotated[Literal["continue", "stop"], kind.Lower] = "continue"
     """Whether a leader goes on while etcd is away and every commit under its epoch succeeds."""
     in_doubt: Annotated[Literal["park", "same_id"], kind.Lower] = "park"
-    """What happens to an order whose session died and that the broker does not show; `same_id` is not served yet."""
+    """An order whose session died and that the broker does not show: it waits for an operator, or is repeated under its own order
+    id while that is the highest one used and the gateway was not seen to restart. The assumption of `same_id` is yours: a gateway
+    that restarts is away for some dial of ours, or its next order id goes back. If it were neither, it could be sent twice."""
 
     api_secret_key: kind.SigningKey | None = None
     """Signs the bearer tokens (HS256); without it the API is on loopback only."""

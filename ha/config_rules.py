@@ -161,8 +161,6 @@ def _together(s: Settings) -> Iterator[Finding]:
             haproxy.address_of(s.fence_haproxy_socket)
         except ValueError as error:
             yield Finding(("FENCE_HAPROXY_SOCKET",), str(error))
-    if s.in_doubt == "same_id":
-        yield Finding(("IN_DOUBT",), "IN_DOUBT=same_id is not served yet: use park.")
 
 
 _WANTED = {

@@ -83,6 +83,7 @@ def tend_rules(settings: Settings) -> TendRules:
         ack_deadline=settings.ack_deadline,
         reconcile_deadline=settings.reconcile_deadline,
         reconcile_every=settings.reconcile_every,
+        same_id=settings.in_doubt == "same_id",
     )
 
 

@@ -36,6 +36,7 @@ from ha.link import PATH as PEER_PATH
 from ha.node import Node
 from ha.operate import Operate, OperateRules
 from ha.peers import Peers
+from ha.resolve import Resolve
 from ha.role import HAS_EPOCH
 from ha.startup import NotFit, check_database
 from ha.tail import Tail
@@ -216,6 +217,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         gateway=(settings.tws_host, settings.tws_port),
     )
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
+    Resolve(node, access).register(server)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
     Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
     warnings: list[str] = []

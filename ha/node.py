@@ -21,6 +21,7 @@ from engine.inbound import Inbound
 from engine.permit import Permit
 from engine.projection import Projector
 from engine.submit import Desk
+from ha.holding import until_resolved
 from ha.lease import Gone, LeaderRecord, LeaderSeen, LeasePort, Outcome, Unknown
 from ha.log import bind_state
 from ha.phase import BackOff, TermOver, bounded
@@ -375,9 +376,8 @@ class Node:
     async def _hold(self) -> On:
         """Open one break that says why, and wait until an operator resolves it (R14, R16, R18)."""
         why = self.takeover.must_hold or "everything is held"
-        self.permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
         logger.critical("holding everything: {}", why)
-        await self.tender.hold_everything(why)
+        await until_resolved(self.book, await self.takeover.hold(why))
         await self.takeover.forget_hold()
         self.permit.shut.pop("holding", None)
         return On.RELEASED_HOLD

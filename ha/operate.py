@@ -14,19 +14,16 @@ from typing import Any
 
 from loguru import logger
 
-from engine import views
 from engine.auth import Access
-from engine.clock import Clock, boottime, utcnow
-from engine.commit import Outcome
+from engine.clock import Clock, boottime
 from engine.desk_settings import Asker
-from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
-from engine.events import Draft, Kind
+from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
 from engine.store import Connection, StoreError
+from ha.body import body_of
 from ha.link import FIT_EVERY
 from ha.node import Node
-from ha.phase import TermOver
 from ha.role import HAS_EPOCH, State
 from ha.watch import Watch
 
@@ -61,14 +58,13 @@ class Operate:
         server.route("POST", f"{PREFIX}/resume", self.resume)
         server.route("POST", f"{PREFIX}/halt", self.halt)
         server.route("POST", f"{PREFIX}/unhalt", self.unhalt)
-        server.route("POST", "/api/v1/breaks/{id}", self.resolve)
 
     # ---- hand-over
 
     async def switchover(self, request: Request) -> Response:
         """`POST /cluster/switchover`: 202 when it is under way, 412 with the reason when it is not safe, 409 when one is."""
         self._access.asker(request, "operator")
-        body = _object(request, {"to", "force", "reason"})
+        body = body_of(request, {"to", "force", "reason"})
         to, force = body.get("to"), body.get("force", False)
         if to is not None and not isinstance(to, str):
             raise invalid(FieldError("to", "the name of a replica, or null"))
@@ -170,7 +166,7 @@ class Operate:
     async def halt(self, request: Request) -> Response:
         """`POST /cluster/halt`: no new orders. Answers when the sender has seen it, and names what is still out (R29)."""
         asker = self._access.asker(request, "operator")
-        body = _object(request, {"reason", "cancel_open"})
+        body = body_of(request, {"reason", "cancel_open"})
         response = await self._wish(request, "halted", allowed={"reason", "cancel_open"})
         if self._node.state not in HAS_EPOCH:
             return response
@@ -193,59 +189,9 @@ class Operate:
             await self._seen("halted", False)
         return response
 
-    # ---- breaks
-
-    async def resolve(self, request: Request) -> Response:
-        """`POST /breaks/{id}`: an operator's word on a difference. On an order in doubt: `dead`, after a fresh snapshot (R1)."""
-        asker = self._access.asker(request, "operator")
-        body = _object(request, {"resolution", "reason", "perm_id"})
-        resolution, reason = body.get("resolution"), str(body.get("reason") or "")[:500]
-        if not isinstance(resolution, str) or not 1 <= len(resolution) <= 64:
-            raise invalid(FieldError("resolution", "what was found, 1 to 64 characters; for an order in doubt: dead"))
-        node, committer = self._node, self._node.takeover.committer
-        if node.state not in HAS_EPOCH or committer is None:
-            raise unavailable("not-leader", "This replica does not lead; ask the leader.")
-        found = node.book.open_breaks.get(request.params["id"])
-        if found is None:
-            raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
-        who = (asker.subject, request.correlation_id)
-        drafts = []
-        if found.order_id is not None and (
-            found.kind == "in_doubt" or (found.kind, resolution) == ("vanished", "dead")
-        ):
-            drafts.append(await self._dead(found.order_id, resolution, who))
-        payload = {"id": found.id, "resolution": resolution, "reason": reason, "by": asker.subject}
-        drafts.append(Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, *who))
-        outcome, _, why = await committer.commit(drafts)
-        if outcome is Outcome.UNKNOWN:
-            raise unknown_outcome(f"{why}; look at the break again.")
-        if outcome is Outcome.REFUSED:
-            raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
-        return Response(200, views.found_break(found))
-
-    async def _dead(self, oid: str, resolution: str, who: tuple[str, str]) -> Draft:
-        """R1, R25: an operator calls an order in doubt or vanished dead, on a fresh snapshot; late evidence would reopen it."""
-        if resolution != "dead":
-            raise Problem(422, "not-served-yet", "Not served yet", "For an order in doubt this version serves `dead`.")
-        try:
-            result = await self._node.tender.reconcile_now()
-        except TermOver as over:
-            raise unavailable("no-snapshot", f"There is no fresh snapshot to decide on: {over}.") from over
-        order = self._node.book.orders[oid]
-        if not result.gate_may_open or result.missing:
-            raise unavailable(
-                "no-snapshot", f"The snapshot is not complete: {', '.join(result.missing) or result.why}."
-            )
-        still = any(
-            b.order_id == oid and b.kind in ("in_doubt", "vanished") for b in self._node.book.open_breaks.values()
-        )
-        if order.final or not still:
-            raise Problem(409, "changed-meanwhile", "It is no longer in doubt", f"Order {oid} is {order.state}.")
-        return Draft(Kind.ORDER_CANCELLED, {"reason": "operator_dead"}, utcnow(), oid, *who)
-
     async def _wish(self, request: Request, key: str, allowed: set[str] | None = None) -> Response:
         asker = self._access.asker(request, "operator")
-        reason = str(_object(request, allowed or {"reason"}).get("reason") or "")
+        reason = str(body_of(request, allowed or {"reason"}).get("reason") or "")
         value = {"reason": reason[:500], "by": asker.subject}
         await self._write("wish", {"key": key, "value": json.dumps(value), "by": asker.subject})
         logger.warning("{} by {}: {}", key, asker.subject, reason or "no reason given")
@@ -253,7 +199,7 @@ class Operate:
 
     async def _no_wish(self, request: Request, key: str) -> Response:
         asker = self._access.asker(request, "operator")
-        _object(request, {"reason"})
+        body_of(request, {"reason"})
         await self._write("wish_no_more", {"key": key})
         logger.warning("no longer {}, by {}", key, asker.subject)
         return Response(202, {key: False, "by": asker.subject})
@@ -278,21 +224,3 @@ class Operate:
         self._node.tender.obey()
         if (key in committer.control) is not wanted:
             raise Problem(409, "changed-meanwhile", "Somebody else changed it", "Look again at the state and repeat.")
-
-
-def _object(request: Request, allowed: set[str]) -> dict[str, Any]:
-    body = request.json()
-    if body is None:
-        return {}
-    if not isinstance(body, dict):
-        raise invalid(FieldError("body", "one JSON object"))
-    if nul := [name for name, value in body.items() if isinstance(value, str) and "\x00" in value]:
-        raise invalid(*(FieldError(name, "no NUL characters, please: PostgreSQL keeps none") for name in nul))
-    if unknown := set(body) - allowed:
-        raise invalid(
-            *(
-                FieldError(str(name)[:64], f"unknown; there are: {', '.join(sorted(allowed))}")
-                for name in sorted(unknown)
-            )
-        )
-    return body

@@ -37,9 +37,44 @@ class Switchover(Reason):
 class Resolution(Strict):
     """The body of `POST /breaks/{id}`."""
 
-    resolution: Annotated[str, Field(min_length=1, max_length=64, description="For an order in doubt: dead.")]
+    resolution: Annotated[
+        str, Field(min_length=1, max_length=64, description="For an order in doubt: dead, adopt or send_again.")
+    ]
     reason: Text | None = None
-    perm_id: int | None = None
+    perm_id: Annotated[int | None, Field(ge=1, description="With adopt: of the broker's order that it is.")] = None
+
+
+class Reconcile(Strict):
+    """The body of `POST /cluster/reconcile`."""
+
+    dry_run: Annotated[bool, Field(description="Say what would be done, and write nothing.")] = False
+
+
+class Ruled(Strict):
+    """One difference between the ledger and the broker, and what its row of the table says."""
+
+    row: str
+    verdict: Literal["repair", "adopt", "hold", "ignore"]
+    about: str
+    what: str
+    ours: dict[str, Any]
+    broker: dict[str, Any]
+    writes: list[str]
+    waits: bool
+
+
+class Reconciled(BaseModel):
+    """What one reconciliation found; the figures only where it was not a dry run."""
+
+    dry_run: bool
+    verdict: str
+    why: str | None = None
+    missing: list[str]
+    rounds: int | None = None
+    repaired: int | None = None
+    held: int | None = None
+    elapsed_ms: float | None = None
+    plan: list[Ruled]
 
 
 class Wish(BaseModel):
@@ -182,6 +217,10 @@ OPERATIONS: Operations = {
     ),
     ("POST", f"{_CLUSTER}/unhalt"): Operation(
         "New orders again.", "operator", {202: Wish}, (409, 503), Reason, body_required=False,
+    ),
+    ("POST", f"{_CLUSTER}/reconcile"): Operation(
+        "Compare the ledger with the broker, and repair.", "operator", {200: Reconciled}, (422, 503), Reconcile,
+        body_required=False,
     ),
     ("POST", "/api/v1/breaks/{id}"): Operation(
         "An operator's word on a difference.", "operator", {200: BreakAnswer}, (404, 409, 422, 503, 504), Resolution,

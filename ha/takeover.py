@@ -29,7 +29,7 @@ from engine.events import Draft, Kind
 from engine.inbound import Inbound
 from engine.permit import Permit
 from engine.schema import NEW_GATEWAY
-from engine.store import Refused, StoreError, Unknown
+from engine.store import StoreError
 from engine.submit import Desk
 from ha.claim import (
     claim_epoch,
@@ -38,6 +38,7 @@ from ha.claim import (
     is_where_the_last_term_was,
     new_gateway_sentence,
     other_etcd_sentence,
+    prove,
     term_row,
 )
 from ha.fence import FenceAgent, FenceRule
@@ -294,7 +295,7 @@ class Takeover:
         pause = 0.1
         self._fence.begin()
         while True:
-            await self._prove(committer)  # R13: a commit under my epoch before every attempt
+            await prove(committer)  # R13: a commit under my epoch before every attempt
             moved = committer.control.get(NEW_GATEWAY)
             if moved is not None:  # R14: the old one's sessions are not fenced by this one
                 self.must_hold = new_gateway_sentence(moved)
@@ -309,11 +310,12 @@ class Takeover:
             answer = await self._broker.connect(self._rules.request_timeout)
             self._dialed.append(answer.address)
             if isinstance(answer, Admitted) and await self._alive():
-                self.phases.admitted, self.gateway_away = self._clock(), None
+                away, self.gateway_away = self.gateway_away is not None, None
+                self.phases.admitted = self._clock()
                 failpoint.hit("takeover.admitted")
-                return await self._opened(committer, answer)
+                return await self._opened(committer, answer, away)
             if isinstance(answer, InUse):
-                await self._prove(committer)  # and before every use of the agent
+                await prove(committer)  # and before every use of the agent
                 outcome = await self._agent.drop_old_session(
                     dialed=self._dialed, strangers=self._fence.may_drop_strangers(self._clock())
                 )
@@ -329,17 +331,6 @@ class Takeover:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
 
-    async def _prove(self, committer: Committer) -> None:
-        while True:
-            try:
-                await committer.prove_now()
-            except Refused as refused:
-                raise TermOver(f"fenced: {refused}") from refused
-            except Unknown:
-                await asyncio.sleep(0.1)  # the database is away: no attempt without a proof
-            else:
-                return
-
     async def _alive(self) -> bool:
         """A gateway can finish the handshake and be mute: a round trip is the only proof of life."""
         try:
@@ -348,13 +339,14 @@ class Takeover:
             return False
         return True
 
-    async def _opened(self, committer: Committer, admitted: Admitted) -> On:
+    async def _opened(self, committer: Committer, admitted: Admitted, away: bool) -> On:
         if (wrong := account_sentence(self._rules.trading_mode, admitted.accounts)) is not None:
             self._broker.abort()
             self.must_hold = wrong
             return On.MUST_HOLD
         number = self._book.session + 1
-        opened = {"session": number, "next_valid_id": admitted.next_valid_id, "accounts": list(admitted.accounts)}
+        opened: dict[str, Any] = {"session": number, "next_valid_id": admitted.next_valid_id}
+        opened |= {"accounts": list(admitted.accounts), "away": away}
         draft = Draft(Kind.SESSION_OPENED, opened, utcnow())
         outcome, _, why = await committer.commit([draft])
         if outcome is not Outcome.COMMITTED:

@@ -14,15 +14,18 @@ from loguru import logger
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
 from engine.events import Event, Kind
+from engine.order import OPERATOR_DEAD, State
 from engine.permit import Permit
 from engine.submit import Desk
 from ha.calendar import GatewayCalendar
 from ha.claim import lost_rows_sentence
 from ha.phase import TermOver
 from ha.role import On
+from ha.second_try import cancel_late, repeat_doubtful
 from ha.takeover import Takeover
+from reconcile.plan import Plan
 from reconcile.run import Early, Reconciler, Result
-from reconcile.snapshot import LINK
+from reconcile.snapshot import LINK, Snapshot
 
 TICK = 0.02
 IDLE_TICK = 0.25
@@ -39,16 +42,18 @@ WHOLE_SHARE = 0.02
 """Of the time, at most, is spent on them: a day's list is long in the afternoon."""
 
 _ATTEMPTS = 3
+_EVIDENCE = frozenset({Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED, Kind.EXECUTION})
 
 
 @dataclass(frozen=True, slots=True)
 class TendRules:
-    """Seconds."""
+    """Seconds; `same_id`: whether an order in doubt is repeated under its own order id where it may be (R1)."""
 
     ack_timeout: float = 2.0
     ack_deadline: float = 5.0
     reconcile_deadline: float = 5.0
     reconcile_every: float = 30.0
+    same_id: bool = False
 
 
 class Tender:
@@ -69,7 +74,7 @@ class Tender:
     ) -> None:
         self._takeover, self._session_lost = takeover, session_lost
         self._permit, self._desk, self._broker, self._book = permit, desk, broker, desk.book
-        self._reconciler, self._rules, self._clock = reconciler, rules, clock
+        self.reconciler, self._rules, self._clock = reconciler, rules, clock
         self._calendar = calendar
         self._doubts: dict[str, None] = {}
         self._wake = asyncio.Event()
@@ -110,6 +115,16 @@ class Tender:
     def _applied(self, event: Event) -> None:
         if event.kind in (Kind.ORDER_ACCEPTED, Kind.CANCEL_REQUESTED, Kind.ORDER_UNLICENSED):
             self._wake.set()
+        elif event.kind in _EVIDENCE and (self._book.open_breaks or event.kind == Kind.EXECUTION):
+            asyncio.get_running_loop().call_soon(self._surfaced, event.order_id)
+
+    def _surfaced(self, oid: str | None) -> None:
+        """R1: evidence about an order in doubt, or one that was called dead, is not left to the next periodic look."""
+        order = self._book.orders.get(oid or "")
+        if any(b.order_id == oid and b.kind == "in_doubt" for b in self._book.open_breaks.values()):
+            self.doubt(f"order {oid} was in doubt and has surfaced")
+        elif order is not None and order.final and order.reason == OPERATOR_DEAD:
+            self.doubt(f"order {oid} was called dead and has traded")
 
     def doubt(self, reason: str) -> None:
         """Ask for a reconciliation soon."""
@@ -121,10 +136,12 @@ class Tender:
         """1100: the gate is shut until a reconciliation after 1101 or 1102, however many there are (R6)."""
         self._link_losses += 1
         self._link_back = False
+        self._desk.cancels.unconfirmed.link_lost(self._desk.unacknowledged)
         self._permit.shut["link"] = "The gateway lost its link to IB (1100)."
 
     def link_restored(self) -> None:
         """1101 or 1102: the gate opens after a reconciliation, not before (R6)."""
+        self._desk.cancels.unconfirmed.link_back()
         self._link_back = True
         self.doubt("the gateway's link to IB is back")
 
@@ -163,7 +180,7 @@ class Tender:
 
         if self._second_look is not None:
             self._second_look.cancel()  # of a session that is over: it must not speak for this one
-        waits = self._takeover.must_hold is not None  # everything is held: there is nothing to open early
+        waits = self._takeover.must_hold is not None or self._may_repeat()  # there is nothing to open early
         work = asyncio.create_task(self._until_known(None if waits else early), name="reconcile")
         self._second_look = work
         waited: set[asyncio.Future[Any]] = {work, opening}
@@ -200,8 +217,14 @@ class Tender:
         if self._takeover.must_hold is not None:
             return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
+        if self._rules.same_id and self._takeover.committer is not None:
+            repeat_doubtful(self._takeover.committer, self._desk, self._permit)
         self._desk.work_queue()
         return On.AGREED
+
+    def _may_repeat(self) -> bool:
+        """Whether an order may have to be repeated under its own order id: then no other one goes before it is decided (R1)."""
+        return self._rules.same_id and any(order.state is State.SENDING for order in self._book.open_orders())
 
     def _lost(self, session: int | None) -> None:
         """A reconciliation found its session gone: no news when the next one is up already."""
@@ -255,7 +278,7 @@ class Tender:
         behind = not recent and "reconciling" not in self._permit.shut
         deadline, started = self._rules.reconcile_deadline, self._clock()
         deadline = max(deadline, WHOLE_DEADLINE) if behind else deadline
-        result = await self._reconciler.reconcile(committer, session, deadline=deadline, recent=recent, early=early)
+        result = await self.reconciler.reconcile(committer, session, deadline=deadline, recent=recent, early=early)
         self.last, self._reconciled_at = result, self._clock()
         if not recent:
             self._whole_due_at = self._clock() + max(WHOLE_EVERY, (self._clock() - started) / WHOLE_SHARE)
@@ -292,30 +315,28 @@ class Tender:
                 self._lost(session)
             elif link_was_back and self._link_losses != losses:
                 continue  # lost again meanwhile: this says nothing of the link
-            elif link_was_back and result.gate_may_open:
+            elif link_was_back and result.gate_may_open and self._takeover.committer is not None:
+                cancel_late(self._takeover.committer, self._desk)  # before the gate opens (R6)
                 self._permit.shut.pop("link", None)
             elif link_was_back:
                 self.link_restored()  # not reconciled yet: once more, or the gate would stay shut
 
-    async def hold_everything(self, why: str) -> None:
-        """Open a break that holds everything and return when an operator has resolved it. Raises TermOver."""
-        held = await self._takeover.hold(why)
-        resolved = asyncio.Event()
-
-        def look(event: Event) -> None:
-            if event.kind == Kind.BREAK_RESOLVED and event.payload["id"] == held:
-                resolved.set()
-
-        self._book.observers.append(look)
-        try:
-            if held in self._book.open_breaks:
-                await resolved.wait()
-        finally:
-            self._book.observers.remove(look)
-
     async def reconcile_now(self) -> Result:
         """One reconciliation at somebody's wish. Raises TermOver without a session."""
         return await self._reconcile()
+
+    async def look_now(self) -> Snapshot:
+        """One whole snapshot at somebody's wish; nothing is written. Raises TermOver without a session."""
+        return await self.reconciler.look(self._session(), deadline=self._rules.reconcile_deadline)
+
+    async def plan_now(self) -> Plan:
+        """What the table says of one whole snapshot; nothing is written. Raises TermOver without a session."""
+        return await self.reconciler.dry_run(self._session(), deadline=self._rules.reconcile_deadline)
+
+    def _session(self) -> int:
+        if self._permit.session is None:
+            raise TermOver("there is no session to reconcile with")
+        return self._permit.session
 
     # ---- the queue, and orders that nobody answers
 

@@ -32,6 +32,10 @@ LEAST = 0.05
 """Seconds that a request gets at least, however little is left."""
 
 
+IB_ANSWERS_WITHIN = 2.0
+"""Seconds after which IB's own servers count as out of reach: a lost link may be told by silence only."""
+
+
 def no_losses() -> int:
     """The count of decoder losses where nobody counts."""
     return 0
@@ -48,6 +52,7 @@ async def collect(
     book: Book,
     session: int,
     recent: bool = False,
+    prove_link: bool = False,
     losses: Callable[[], int] = no_losses,
     link_up: Callable[[], bool] = lambda: True,
     clock: Clock = boottime,
@@ -58,7 +63,8 @@ async def collect(
     positions: what moves on meanwhile shows in a later part. A part that fails is named in `missing`; one that never ends costs
     at most half of the time that was left, so that the others still come. `losses` counts messages that could not be decoded:
     when it moved, the snapshot is missing something and does not know what (R23). `link_up` says whether the gateway has a link to
-    IB: without one, before or after, what is not shown may be on its way.
+    IB: without one, before or after, what is not shown may be on its way. It learns of a lost link late; so `prove_link` asks IB's
+    own servers for something before and after (R6), which costs about a second. Without it nothing is proven absent.
 
     `recent`: ask for what happened since the ledger's last execution. Where that leaves an order without an explanation, ask for
     the completed orders that have not ended here, and for the executions since that order was accepted: nothing older is about
@@ -67,6 +73,8 @@ async def collect(
     asking = _Asking(broker, clock, deadline)
     started, first, lost, up = utcnow(), book.seq + 1, losses(), link_up()
     await asking.part(ROUND_TRIP, asking.round_trip)
+    if prove_link and not asking.missing:
+        await asking.part(LINK, asking.ask_ib)
     open_orders = await asking.part(OPEN_ORDERS, broker.open_orders)
     known = next(reversed(book.executions.values()), None) if recent else None
     snapshot = Snapshot(session, first, started, started, open_orders)
@@ -74,22 +82,26 @@ async def collect(
         executions = await asking.part(EXECUTIONS, lambda limit: broker.executions(limit, known.at - OVERLAP))
         snapshot = replace(snapshot, executions=executions, recent=_shows(executions, known))
     unclear = unexplained(book, snapshot)
-    if known is not None and snapshot.recent and not asking.missing and unclear:
+    if known is not None and snapshot.recent and not asking.lists_missing and unclear:
         since = min(known.at, *(book.orders[oid].created_at for oid in unclear)) - OVERLAP
         completed = await asking.part(COMPLETED_ORDERS, lambda limit: broker.completed_orders(limit, _ended_here(book)))
         executions = await asking.part(EXECUTIONS, lambda limit: broker.executions(limit, since))
         snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
-    elif not snapshot.recent or asking.missing:
+    elif not snapshot.recent or asking.lists_missing:
         asking.forget(EXECUTIONS)
         completed = await asking.part(COMPLETED_ORDERS, broker.completed_orders)
         executions = await asking.part(EXECUTIONS, broker.executions)
         snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
-    positions = await asking.part(POSITIONS, broker.positions, is_last=True)
+    positions = await asking.part(POSITIONS, broker.positions, is_last=not prove_link)
+    if prove_link and LINK not in asking.missing:
+        await asking.part(LINK, asking.ask_ib, is_last=True)
     if losses() != lost:
         asking.missing.append(DECODED)
-    if not up or not link_up():
+    if (not up or not link_up()) and LINK not in asking.missing:
         asking.missing.append(LINK)
-    snapshot = replace(snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow())
+    snapshot = replace(
+        snapshot, positions=positions, missing=tuple(asking.missing), ended_at=utcnow(), linked=prove_link
+    )
     logger.debug("collected: {}", snapshot)
     return snapshot
 
@@ -111,6 +123,11 @@ class _Asking:
         self._broker, self._clock, self._ends = broker, clock, clock() + deadline
         self.missing: list[str] = []
 
+    @property
+    def lists_missing(self) -> bool:
+        """Whether something that was asked of the gateway itself did not come."""
+        return bool(set(self.missing) - {LINK})
+
     async def part(self, name: str, request: Request[list[T]], *, is_last: bool = False) -> tuple[T, ...]:
         """What the broker answers; nothing, and the name in `missing`, when it does not."""
         left = max(self._ends - self._clock(), LEAST)
@@ -124,6 +141,11 @@ class _Asking:
     async def round_trip(self, limit: float) -> list[int]:
         """The proof of life."""
         return [await self._broker.current_time(limit)]
+
+    async def ask_ib(self, limit: float) -> list[int]:
+        """The proof that the gateway's link is up, which the gateway alone cannot give (R6)."""
+        await self._broker.ask_ib(min(limit, IB_ANSWERS_WITHIN))
+        return []
 
     def forget(self, name: str) -> None:
         """The part is asked for once more."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 from engine.book import Book
 from engine.broker import ExecutionFact, OpenOrder
 from engine.inbound import changed
-from engine.order import ZERO, Order, State
+from engine.order import OPERATOR_DEAD, ZERO, Order, State
 from engine.position import Break, execution_root
 from engine.reference import Reference
 from reconcile.differences import (
@@ -20,6 +20,7 @@ from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
     ChangeLost,
+    DeadTraded,
     Difference,
     Evidence,
     ExecutionDiffers,
@@ -153,12 +154,14 @@ class _Comparison:
             if known.seq < self.snapshot.first_unjudged_seq and (known.account, known.root) not in shown:
                 yield ExecutionGone(known)
 
-    def _trades(self) -> Iterator[FillsMissing | TwinSeen]:
+    def _trades(self) -> Iterator[FillsMissing | TwinSeen | DeadTraded]:
         for oid, seen in self.evidence.items():
             order = self.book.orders.get(oid)
             if order is None or order.external:
                 continue
             filled = order.filled + self.gains.get(oid, ZERO)
+            if order.final and order.reason == OPERATOR_DEAD and filled and not _live(seen):
+                yield DeadTraded(order, seen, filled)
             if seen.traded is not None and seen.traded > filled:
                 yield FillsMissing(order, seen, filled, seen.traded)
             perm_ids = set(seen.perm_ids) | ({order.perm_id} if order.perm_id else set())

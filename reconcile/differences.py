@@ -100,12 +100,25 @@ class OrderDiffers:
 
     def ours(self) -> dict[str, str | None]:
         """The ledger's side, for a person to read."""
-        order = self.order
-        return {
-            "state": str(order.state), "quantity": str(order.quantity), "filled": str(order.filled),
-            "session": _text(order.session), "broker_order_id": _text(order.broker_order_id),
-            "perm_id": _text(order.perm_id),
-        }  # fmt: skip
+        return _ours(self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadTraded:
+    """An order that an operator called dead, and executions of it. `filled` is ours with the unbooked ones."""
+
+    order: Order
+    seen: Evidence
+    filled: Decimal
+
+    @property
+    def key(self) -> str:
+        """The same in each collection that shows this difference."""
+        return f"dead:{self.order.id}"
+
+    def ours(self) -> dict[str, str | None]:
+        """The ledger's side, for a person to read."""
+        return _ours(self.order) | {"reason": self.order.reason, "filled": str(self.filled)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +233,7 @@ class BreakOutlived:
 
 Difference = (
     OrderDiffers
+    | DeadTraded
     | StrangerSeen
     | ExecutionDiffers
     | FillsMissing
@@ -234,3 +248,11 @@ Difference = (
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _ours(order: Order) -> dict[str, str | None]:
+    return {
+        "state": str(order.state), "quantity": str(order.quantity), "filled": str(order.filled),
+        "session": _text(order.session), "broker_order_id": _text(order.broker_order_id),
+        "perm_id": _text(order.perm_id),
+    }  # fmt: skip

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from engine.book import Book
+from engine.breaks import break_id
 from engine.broker import OpenOrder
 from engine.events import Draft, Kind
 from engine.inbound import execution_draft
-from engine.order import Order
+from engine.order import OPERATOR_DEAD, Order
 from engine.risk import NO_LIMITS, Limits, excesses
 from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
     ChangeLost,
+    DeadTraded,
     Evidence,
     ExecutionDiffers,
     ExecutionGone,
@@ -55,7 +55,7 @@ class View:
     @property
     def proves_absence(self) -> bool:
         """Whether what this snapshot does not show is not there (G6)."""
-        return self.snapshot.complete and not self.lacks
+        return self.snapshot.complete and self.snapshot.linked and not self.lacks
 
     @property
     def completeness(self) -> str:
@@ -82,9 +82,20 @@ def working(d: OrderDiffers, view: View) -> list[Draft]:
 
 
 def reopened(d: OrderDiffers, view: View) -> list[Draft]:
-    """R1: late evidence reopens it, and somebody who was told that it ended must hear of it."""
+    """R1: late evidence reopens it, and somebody who was told that it ended must hear of it.
+
+    Called dead by an operator, or asked to be cancelled, it is cancelled as soon as a session shows it live (R7).
+    """
     found = _break(view, "reopened", d.order, d.ours(), d.seen.figures())
-    return [*working(d, view), found]
+    drafts = [*working(d, view), found]
+    if d.order.cancel_requested or d.order.reason == OPERATOR_DEAD:
+        drafts.append(_of(d.order, Kind.CANCEL_REQUESTED, {"reason": "it surfaced after it had ended here"}, view))
+    return drafts
+
+
+def dead_traded(d: DeadTraded, view: View) -> list[Draft]:
+    """R1: it was alive after all; its executions are booked, and somebody was told otherwise."""
+    return [_break(view, "reopened", d.order, d.ours(), d.seen.figures() | {"filled": str(d.filled)})]
 
 
 def cancelled(d: OrderDiffers, view: View) -> list[Draft]:
@@ -323,12 +334,6 @@ def _opened(
         "broker": broker, "holds": holds,
     }  # fmt: skip
     return Draft(Kind.BREAK_OPENED, payload, view.now, order_id)
-
-
-def break_id(kind: str, what: str, seq: int) -> str:
-    """8 characters of A-Z2-7, derived from what differs and from the ledger's seq when it was found: a later one is another."""
-    text = "\x1f".join(("break", kind, what, str(seq)))
-    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:5]).decode()
 
 
 def _perm_id(d: OrderDiffers) -> int | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from engine.book import Book
 from engine.events import Draft, Kind
 from engine.risk import NO_LIMITS, Limits
 from reconcile.differences import (
     ChangeLost,
+    DeadTraded,
     Difference,
     ExecutionGone,
     FillsMissing,
@@ -25,6 +27,7 @@ from reconcile.drafts import View
 from reconcile.positions import PositionDiffers
 from reconcile.snapshot import Identity, Snapshot
 from reconcile.table import TABLE, Acts, Row, Verdict
+from reconcile.told import sides
 
 __all__ = ["TABLE", "Acts", "Plan", "Row", "Ruling", "Verdict", "make_plan", "row_for"]
 
@@ -32,7 +35,7 @@ _ORDER = {
     Kind.ORDER_RESTORED: 0, Kind.ORDER_EXTERNAL: 0, Kind.ORDER_WORKING: 1, Kind.ORDER_CHANGED: 2,
     Kind.MODIFY_REFUSED: 2, Kind.EXECUTION: 3,
     Kind.ORDER_CANCELLED: 4, Kind.ORDER_REJECTED: 4, Kind.ORDER_IN_DOUBT: 4, Kind.TWIN_CANCEL_LICENSED: 5,
-    Kind.BREAK_RESOLVED: 6, Kind.BREAK_OPENED: 7,
+    Kind.CANCEL_REQUESTED: 5, Kind.BREAK_RESOLVED: 6, Kind.BREAK_OPENED: 7,
 }  # fmt: skip
 """An order is there before it trades, and has traded before it ends; otherwise its table would refuse the events."""
 
@@ -49,6 +52,14 @@ class Ruling:
     def __str__(self) -> str:
         return f"{self.row.name} ({'waits' if self.waits else self.row.verdict}): {self.difference.key}"
 
+    def told(self) -> dict[str, Any]:
+        """For a person: the row and its verdict, what it is about, both sides' figures, and the kinds of what it writes."""
+        about, ours, broker = sides(self.difference)
+        return {
+            "row": self.row.name, "verdict": str(self.row.verdict), "about": about, "what": self.row.says, "ours": ours,
+            "broker": broker, "writes": [str(draft.kind) for draft in self.drafts], "waits": self.waits,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -56,6 +67,7 @@ class Plan:
 
     rulings: tuple[Ruling, ...]
     drafts: tuple[Draft, ...]
+    missing: tuple[str, ...] = ()  # parts of the snapshot that did not come
 
     @property
     def undecided(self) -> frozenset[str]:
@@ -147,7 +159,7 @@ def make_plan(
         rulings.append(Ruling(row, difference, tuple(row.write(difference, view)) if sure else (), not sure))
     group = [draft for ruling in rulings for draft in ruling.drafts]
     group.sort(key=lambda draft: _ORDER[draft.kind])
-    return Plan(tuple(rulings), tuple(group))
+    return Plan(tuple(rulings), tuple(group), snapshot.missing)
 
 
 def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:
@@ -164,7 +176,13 @@ def contracts_of(rulings: Iterable[Ruling]) -> frozenset[tuple[str, str]] | None
 
 def _contract_of(difference: Difference) -> tuple[str, str] | None:
     match difference:
-        case ChangeLost(order=order) | OrderDiffers(order=order) | FillsMissing(order=order) | TwinSeen(order=order):
+        case (
+            ChangeLost(order=order)
+            | OrderDiffers(order=order)
+            | DeadTraded(order=order)
+            | FillsMissing(order=order)
+            | TwinSeen(order=order)
+        ):
             return order.contract_key
         case ExecutionGone(known=known):
             return known.account, known.symbol

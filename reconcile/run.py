@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from loguru import logger
 
@@ -20,8 +20,9 @@ from engine.book import Book
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
-from engine.events import Event
+from engine.events import Draft, Event
 from engine.risk import NO_LIMITS, Limits
+from reconcile.adopt import Adoption, adoption
 from reconcile.apply import ApplyResult, Commits, apply, apply_each, barrier
 from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
@@ -54,9 +55,8 @@ class Result:
     why: str = ""
     highest_epoch: int = 0  # in the references that the broker showed (R18)
     restored_epoch: int = 0  # the highest one under which an order was accepted that had to be restored (R19)
-    unwritten: frozenset[tuple[str, str]] = (
-        frozenset()
-    )  # contracts about which something could not be written: not to be traded
+    unwritten: frozenset[tuple[str, str]] = frozenset()  # contracts of what could not be written: not to be traded
+    told: tuple[dict[str, Any], ...] = ()  # each difference of its rounds once, for a person to read
 
     @property
     def gate_may_open(self) -> bool:
@@ -74,6 +74,7 @@ class _Run:
     repaired: int = 0
     held: int = 0
     differences: list[str] = field(default_factory=list)
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     highest_epoch: int = 0
     restored_epoch: int = 0
@@ -86,7 +87,9 @@ class _Run:
         self.missing = snapshot.missing
         self.highest_epoch = max(self.highest_epoch, snapshot.highest_epoch(me))
         self.restored_epoch = max(self.restored_epoch, plan.restored_epoch)
-        self.differences += [str(ruling) for ruling in plan.rulings if ruling.drafts or ruling.waits]
+        acts = [ruling for ruling in plan.rulings if ruling.drafts or ruling.waits]
+        self.differences += [str(ruling) for ruling in acts]
+        self.told |= {ruling.difference.key: ruling.told() for ruling in acts}
 
     def doubt(self, plan: Plan, now: float) -> None:
         self.doubts = {key: self.doubts.get(key, now) for key in plan.undecided}
@@ -148,7 +151,7 @@ class Reconciler:
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
-                        run.highest_epoch, run.restored_epoch, run.unwritten or frozenset())  # fmt: skip
+                        run.highest_epoch, run.restored_epoch, run.unwritten or frozenset(), tuple(run.told.values()))  # fmt: skip
         quiet = result.verdict == "agreed" and not result.differences
         logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
@@ -156,8 +159,20 @@ class Reconciler:
     async def dry_run(self, session: int, *, deadline: float) -> Plan:
         """What the table says of one snapshot, doubts decided at once; nothing is committed."""
         async with self._one_at_a_time:
-            snapshot = await self._collect(session, deadline, recent=False)
-            return self._plan(snapshot, frozenset(), last=True)
+            return self._plan(await self._collect(session, deadline), frozenset(), last=True)
+
+    async def look(self, session: int, *, deadline: float) -> Snapshot:
+        """One whole snapshot, for somebody else's decision; nothing is committed."""
+        async with self._one_at_a_time:
+            return await self._collect(session, deadline)
+
+    def shows(self, snapshot: Snapshot, oid: str) -> bool:
+        """Whether the snapshot shows anything under the reference of our order `oid`."""
+        return snapshot.shows(self._me, oid)
+
+    def adoption(self, snapshot: Snapshot, asked: Adoption) -> list[Draft]:
+        """See `reconcile.adopt`. Raises CannotAdopt."""
+        return adoption(self._book, snapshot, self._me, asked)
 
     # ---- rounds
 
@@ -172,14 +187,17 @@ class Reconciler:
                 await self._hold_back(run, hold_back)
             run.rounds += 1
             began, left = self._clock(), run.ends - self._clock()
-            snapshot = await self._collect(session, left if run.rounds == rounds else left / 2, run.recent)
+            is_last = run.rounds == rounds
+            snapshot = await self._collect(
+                session, left if is_last else left / 2, recent=run.recent, prove_link=is_last or bool(run.doubts)
+            )
             if snapshot.silent and self._broker.heard_at < began:  # else it answers, and more than there was time for
                 run.missing = snapshot.missing
                 return "session_lost", "the gateway answered nothing"
             if (end := self._void(session, await barrier(committer))) is not None:
                 return end
             now = self._clock()
-            last = run.rounds == rounds or now + hold_back >= run.ends
+            last = is_last or now + hold_back >= run.ends
             seen_before = frozenset(key for key, since in run.doubts.items() if now - since >= hold_back)
             plan = self._plan(snapshot, seen_before, last=last)
             run.note(snapshot, plan, self._me)
@@ -202,11 +220,12 @@ class Reconciler:
         if run.doubts:
             await asyncio.sleep(max(0.0, max(run.doubts.values()) + seconds - self._clock()))
 
-    async def _collect(self, session: int, seconds: float, recent: bool) -> Snapshot:
+    async def _collect(
+        self, session: int, seconds: float, *, recent: bool = False, prove_link: bool = True
+    ) -> Snapshot:
         return await collect(
-            self._broker, deadline=seconds, book=self._book, session=session, recent=recent,
-            losses=self._losses, link_up=self._link_up,
-            clock=self._clock,
+            self._broker, deadline=seconds, book=self._book, session=session, recent=recent, prove_link=prove_link,
+            losses=self._losses, link_up=self._link_up, clock=self._clock,
         )  # fmt: skip
 
     def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:

@@ -25,7 +25,8 @@ OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS = "open_orders", "completed
 ROUND_TRIP = "round_trip"
 DECODED = "decoded"
 LINK = "link"
-"""What is missing from a collection during which the gateway had no link to IB: nothing is proven absent by it (G6)."""
+"""What is missing from a collection during which the gateway had no link to IB, or IB's own servers answered nothing: nothing is
+proven absent by it (G6, R6)."""
 
 ENDED = frozenset({"Cancelled", "ApiCancelled", "Inactive"})
 """Statuses of a completed order that ended without being filled."""
@@ -60,7 +61,8 @@ class Snapshot:
 
     What was licensed at or after ledger seq `first_unjudged_seq`, or on `session` (the present one), is not judged by it (R3).
     `missing` names the parts that did not come; the part's tuple is then empty and means nothing. `recent`: completed orders were
-    not asked for, and executions only since the last ones that the ledger knows.
+    not asked for, and executions only since the last ones that the ledger knows. `linked`: IB's own servers were asked before and
+    after it (R6); where nobody asked them it proves no absence, and lacks nothing else.
     """
 
     session: int
@@ -73,6 +75,7 @@ class Snapshot:
     positions: tuple[PositionFact, ...] = ()
     missing: tuple[str, ...] = ()
     recent: bool = False
+    linked: bool = True
 
     def __str__(self) -> str:
         """Its size and cost, for the log."""
@@ -97,7 +100,8 @@ class Snapshot:
 
     def came(self, *parts: str) -> bool:
         """Whether all of these parts came. What a recent snapshot did not ask for did not come."""
-        return not set(parts) & {*self.missing, *((COMPLETED_ORDERS,) if self.recent else ())}
+        not_asked = {*((COMPLETED_ORDERS,) if self.recent else ()), *(() if self.linked else (LINK,))}
+        return not set(parts) & {*self.missing, *not_asked}
 
     def lacks(self, book: Book) -> list[str]:
         """R23: ids of own orders that the broker showed before, that cannot be gone, and that no part shows.
@@ -130,6 +134,10 @@ class Snapshot:
     def judges(self, order: Order) -> bool:
         """R3: whether the order's absence here says anything; only that of a dead session's order does."""
         return order.session != self.session and not self.moved_on(order)
+
+    def shows(self, me: Identity, oid: str) -> bool:
+        """Whether anything here carries the reference of our order `oid`."""
+        return any((own := me.own(fact.reference)) is not None and own.id == oid for fact in self._facts())
 
     def highest_epoch(self, me: Identity) -> int:
         """The highest epoch in a reference of ours, 0 without any (R18: a ledger that is behind it went back in time)."""

@@ -19,6 +19,7 @@ from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
     ChangeLost,
+    DeadTraded,
     ExecutionDiffers,
     ExecutionGone,
     FillsMissing,
@@ -203,6 +204,12 @@ TABLE: tuple[Row, ...] = (
         "Somebody else's order is neither open nor completed in a complete snapshot: its record ends, its end was not shown.",
     ),
     Row(
+        "external_unproven", OrderDiffers,
+        lambda d, v: d.order.external and _gone(d) and not v.snapshot.linked and v.snapshot.judges(d.order),
+        Verdict.IGNORE, Acts.AT_LAST, write.nothing,
+        "The same, while IB's own servers were not asked: no verdict, collect again (R6).",
+    ),
+    Row(
         "working_now", OrderDiffers, lambda d, v: _gone(d) and (d.order.external or not v.snapshot.judges(d.order)),
         Verdict.IGNORE, Acts.NOW, write.nothing,
         "The present session's order, or one that moved while the snapshot was taken: its absence says nothing (R3).",
@@ -305,6 +312,17 @@ TABLE: tuple[Row, ...] = (
     Row(
         "missing_executions_unproven", FillsMissing, lambda _d, _v: True, Verdict.HOLD, Acts.AT_LAST, write.missing_executions,
         "The same, while the list of executions did not come: a break, when no collection is left to wait for.",
+    ),
+    Row(
+        "dead_traded_known", DeadTraded, lambda d, v: any(
+            b.kind == "reopened" and b.order_id == d.order.id for b in v.book.breaks.values()
+        ),
+        Verdict.IGNORE, Acts.NOW, write.nothing,
+        "An order that was called dead has traded, and its break was opened already.",
+    ),
+    Row(
+        "dead_traded", DeadTraded, lambda _d, _v: True, Verdict.HOLD, Acts.NOW, write.dead_traded,
+        "An operator called it dead and it traded: its executions are booked, and a break tells who was told otherwise (R1).",
     ),
     Row(
         "twin_known", TwinSeen, _already_told, Verdict.IGNORE, Acts.NOW, write.nothing,

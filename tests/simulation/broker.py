@@ -28,7 +28,7 @@ from tests.simulation.world import Way, World
 if TYPE_CHECKING:
     from tests.simulation.replica import Process
 
-NUMBERED = frozenset({"executions", "contract_details"})
+NUMBERED = frozenset({"executions", "contract_details", "ask_ib"})
 """Requests whose answers carry their number; a late answer to one of the others is taken for the next one's."""
 UNSOLICITED = {OpenOrder: "open_orders", PositionFact: "positions"}
 
@@ -228,6 +228,10 @@ class SimBroker:
     async def current_time(self, deadline: float) -> int:
         """See Broker."""
         return int((await self._request("current_time", deadline))[0])
+
+    async def ask_ib(self, deadline: float) -> None:
+        """See Broker. As often as anybody asks."""
+        await self._request("ask_ib", deadline)
 
     async def open_orders(self, deadline: float) -> list[OpenOrder]:
         """See Broker."""

@@ -174,6 +174,10 @@ class Gateway:
             self._read_request(session, what, *argument)
 
     def _read_request(self, session: Session, what: str, number: int, argument: Any) -> None:
+        if what == "ask_ib":  # IB's own servers, where there is a link to them
+            if self.link_up and not self.mute:
+                session.tell((what, number, []))
+            return
         listless = what == "current_time"  # a mute gateway answers that neither
         answers = not self.mute and (listless or not self._world.maybe(self._world.fate.unanswered))
         if what != "contract_details":

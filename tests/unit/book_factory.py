@@ -62,9 +62,9 @@ class Ledger:
         at = NOON + timedelta(milliseconds=self.book.seq)
         return self.write(Draft(kind, payload, at, order, "local" if order else None))[0]
 
-    def session(self, number: int = 1, next_valid_id: int = 1) -> None:
-        """A broker session opens."""
-        self.add(Kind.SESSION_OPENED, session=number, next_valid_id=next_valid_id, accounts=[ACCOUNT])
+    def session(self, number: int = 1, next_valid_id: int = 1, *, away: bool = True) -> None:
+        """A broker session opens; `away`: a dial found no gateway before."""
+        self.add(Kind.SESSION_OPENED, session=number, next_valid_id=next_valid_id, accounts=[ACCOUNT], away=away)
 
     def accept(
         self, key: str = "k1", *, session: int | None = None, broker_id: int | None = None, **fields: Any
@@ -253,6 +253,9 @@ class ScriptedBroker:
     async def current_time(self, deadline: float) -> int:
         await self._answer("round_trip", deadline)
         return int(NOON.timestamp())
+
+    async def ask_ib(self, deadline: float) -> None:
+        await self._answer("ask_ib", deadline)
 
     async def open_orders(self, deadline: float) -> list[OpenOrder]:
         await self._answer("open_orders", deadline)

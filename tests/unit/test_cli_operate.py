@@ -240,3 +240,53 @@ def test_a_resolution_can_name_the_brokers_order(pair: tuple[Replica, Replica]) 
 def test_wrong_usage_asks_nobody(pair: tuple[Replica, Replica], arguments: list[str]) -> None:
     assert call(*arguments, *both(pair)).exit_code == 2
     assert pair[0].asked == []
+
+
+FOUND = {
+    "row": "sending_absent", "verdict": "hold", "about": "ORDERAAAAAAAAAAA", "what": "Licensed for a session that is dead.",
+    "ours": {"state": "SENDING"}, "broker": {"shown": "nothing"}, "writes": ["order_in_doubt", "break_opened"], "waits": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "answer", "code", "last"),
+    [
+        (["--dry-run"], {"dry_run": True}, {"dry_run": True, "verdict": "agrees", "missing": [], "plan": []}, 0,
+         "dry run: nothing was written"),
+        (["--dry-run"], {"dry_run": True}, {"dry_run": True, "verdict": "would write", "missing": [], "plan": [FOUND]}, 1,
+         "dry run: nothing was written"),
+        (["--dry-run"], {"dry_run": True}, {"dry_run": True, "verdict": "agrees", "missing": ["link"], "plan": []}, 1,
+         "dry run: nothing was written; did not come: link"),
+        ([], {"dry_run": False}, {"dry_run": False, "verdict": "agreed", "why": "", "missing": [], "repaired": 1, "held": 0,
+         "rounds": 2, "elapsed_ms": 12.3, "plan": [FOUND]}, 0, "agreed: 1 repaired, 0 held, 2 rounds, 12 ms"),
+        ([], {"dry_run": False}, {"dry_run": False, "verdict": "parked", "why": "", "missing": [], "repaired": 0, "held": 1,
+         "rounds": 3, "elapsed_ms": 1200.0, "plan": [FOUND]}, 1, "parked: 0 repaired, 1 held, 3 rounds, 1200 ms"),
+    ],
+)  # fmt: skip
+def test_what_a_reconciliation_found_is_a_table_with_both_sides_and_its_end(
+    pair: tuple[Replica, Replica], arguments: list[str], body: object, answer: dict[str, Any], code: int, last: str
+) -> None:
+    pair[0].answers[f"POST {CLUSTER}/reconcile"] = (200, answer)
+    result = call("reconcile", *arguments, *both(pair))
+    assert (result.exit_code, pair[0].asked) == (code, [("POST", f"{CLUSTER}/reconcile", body)])
+    *table, end = result.stdout.splitlines()
+    assert end == last
+    if answer["plan"]:
+        assert table[0].split() == ["Row", "Verdict", "About", "Ours", "Broker", "Writes"]
+        assert all(
+            word in table[1] for word in ("sending_absent", "hold", "state SENDING", "shown nothing", "order_in_doubt")
+        )
+    else:
+        assert table == ["no difference"]
+
+
+def test_a_reconciliation_as_json_and_one_that_was_refused(pair: tuple[Replica, Replica]) -> None:
+    answer = {"dry_run": True, "verdict": "would write", "missing": [], "plan": [FOUND]}
+    pair[0].answers[f"POST {CLUSTER}/reconcile"] = (200, answer)
+    result = call("reconcile", "--dry-run", "--json", *both(pair))
+    assert (result.exit_code, json.loads(result.stdout)["body"]) == (1, answer)
+    pair[0].answers[f"POST {CLUSTER}/reconcile"] = refusal(503, "no-snapshot", "There is no broker session.")
+    refused = call("reconcile", *both(pair))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "There is no broker session." in refused.stderr
+    assert call("reconcile", "now", *both(pair)).exit_code == 2

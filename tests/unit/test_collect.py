@@ -10,7 +10,7 @@ import pytest
 
 from engine.events import Kind
 from reconcile.collect import collect
-from reconcile.snapshot import Snapshot
+from reconcile.snapshot import LINK, Snapshot
 from tests.unit.book_factory import NOON, Ledger, ScriptedBroker, done, holds, shown, traded
 
 PARTS = ["round_trip", "open_orders", "completed_orders", "executions", "positions"]
@@ -192,3 +192,35 @@ async def test_collection_without_a_link_to_ib_before_or_after_it_proves_nothing
         ScriptedBroker(), deadline=1.0, book=Ledger().book, session=1, link_up=lambda: next(links, up[-1])
     )
     assert snapshot.missing == ("link",)
+
+
+@pytest.mark.rule(6)
+async def test_proof_of_the_link_is_asked_for_before_and_after_everything_else() -> None:
+    broker = ScriptedBroker()
+    snapshot = await collect(broker, deadline=1.0, book=Ledger().book, session=1, prove_link=True)
+    assert broker.asked == ["round_trip", "ask_ib", *PARTS[1:], "ask_ib"]
+    assert (snapshot.missing, snapshot.linked, snapshot.came(LINK)) == ((), True, True)
+
+
+@pytest.mark.rule(6)
+@pytest.mark.parametrize("answers", [0, 1])
+@pytest.mark.parametrize("how", ["failing", "silent"])
+async def test_link_that_ib_does_not_prove_before_or_after_is_missing_and_the_lists_still_come(
+    how: str, answers: int
+) -> None:
+    broker = ScriptedBroker()
+
+    def ask() -> None:
+        if broker.asked.count("ask_ib") > answers:
+            getattr(broker, how).add("ask_ib")
+
+    broker.before["ask_ib"] = ask
+    snapshot = await collect(broker, deadline=0.4, book=Ledger().book, session=1, prove_link=True)
+    assert snapshot.missing == (LINK,)
+    assert [part for part in broker.asked if part != "ask_ib"] == PARTS
+
+
+@pytest.mark.rule(6)
+async def test_snapshot_for_which_nobody_asked_ib_is_complete_and_proves_no_link() -> None:
+    snapshot = await collect(ScriptedBroker(), deadline=1.0, book=Ledger().book, session=1)
+    assert (snapshot.complete, snapshot.linked, snapshot.came(LINK)) == (True, False, False)

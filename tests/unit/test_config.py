@@ -145,7 +145,6 @@ RELATIONS = [
     ({"ETCD_CA": "/nowhere/ca.pem"}, "ETCD_CA=/nowhere/ca.pem cannot be read: No such file or directory."),
     ({"FENCE_AGENT": "command"}, "FENCE_AGENT=command needs FENCE_COMMAND: set it, or use wait."),
     ({"FENCE_AGENT": "haproxy"}, "FENCE_AGENT=haproxy needs FENCE_HAPROXY_SOCKET: set it, or use wait."),
-    ({"IN_DOUBT": "same_id"}, "IN_DOUBT=same_id is not served yet: use park."),
     (
         {"TRADING_MODE": "live", "TWS_PORT": "4001", "FAILPOINTS": "commit.before_send=kill"},
         "FAILPOINTS is for tests and not allowed with TRADING_MODE=live: remove it.",

@@ -20,6 +20,7 @@ from engine.request import ChangeRequest, OrderRequest
 from ha import paths
 from ha.health import Health
 from ha.operate import Operate, OperateRules
+from ha.resolve import Resolve
 from tests.unit.book_factory import Ledger
 
 TABLES = (api_paths.OPERATIONS, paths.OPERATIONS, openapi.OPERATIONS)
@@ -32,6 +33,7 @@ def registered() -> set[tuple[str, str]]:
     server = Server()
     Api(Book(), Mock(), Mock(), Access(), Mock()).register(server)
     Operate(Mock(), Mock(), Access(), Mock(), OperateRules()).register(server)
+    Resolve(Mock(), Access()).register(server)
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
     Description("1").register(server)
     return set(server.served)

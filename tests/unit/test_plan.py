@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -74,7 +75,7 @@ def test_a_row_that_ignores_writes_nothing_and_one_that_does_not_writes_somethin
 
 
 def test_no_hold_on_an_absence_acts_at_first_sight() -> None:
-    by_evidence = {"twin", "twin_cancelled", "execution_contradicts"}  # what is there, is there
+    by_evidence = {"twin", "twin_cancelled", "execution_contradicts", "dead_traded"}  # what is there, is there
     assert all(item.acts > Acts.NOW or item.name in by_evidence for item in TABLE if item.verdict is Verdict.HOLD)
 
 
@@ -289,6 +290,40 @@ def test_order_called_dead_that_is_live_at_the_broker_is_reopened_and_alarms(led
     assert [found.kind for found in ledger.book.open_breaks.values()] == ["reopened"]
 
 
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("reason", ["operator_dead", "cancelled at the broker"])
+def test_order_that_surfaces_after_its_end_is_cancelled_where_an_operator_called_it_dead_or_somebody_asked_for_it(
+    ledger: Ledger, reason: str, asked: bool
+) -> None:
+    oid = ledger.accept(session=1)
+    ledger.repair(snap())
+    if asked:
+        ledger.add(Kind.CANCEL_REQUESTED, oid, session=1)  # licensed for a session that is over
+    ledger.add(Kind.ORDER_CANCELLED, oid, reason=reason)
+    ledger.repair(snap(shown(oid)))
+    wanted = asked or reason == "operator_dead"
+    assert ledger.order(oid).state is State.WORKING
+    assert (oid in ledger.book.cancels_wanted) is wanted
+    assert (ledger.order(oid).cancel_requested, ledger.order(oid).cancel_session) == (wanted, None)
+
+
+@row("dead_traded", "dead_traded_known")
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("quantity", [4, 10])
+def test_order_called_dead_that_traded_is_booked_and_somebody_is_told(ledger: Ledger, quantity: int) -> None:
+    oid = ledger.accept(session=1)
+    ledger.repair(snap())
+    ledger.add(Kind.ORDER_CANCELLED, oid, reason="operator_dead")
+    plan = ledger.plan(snap(traded(oid, quantity=quantity), holds(quantity)))
+    assert rows(plan)[:2] == ["partly_filled_while_away" if quantity < 10 else "filled_while_away", "dead_traded"]
+    ledger.write(*plan.drafts)
+    assert ledger.order(oid).filled == quantity
+    [found] = [b for b in ledger.book.open_breaks.values() if b.kind == "reopened"]
+    assert (found.order_id, found.broker["filled"]) == (oid, str(quantity))
+    assert rows(ledger.plan(snap(traded(oid, quantity=quantity), holds(quantity)))) == ["dead_traded_known"]
+
+
 @row("filled_yet_open", "filled_yet_open_known")
 def test_filled_order_that_the_broker_goes_on_to_list_as_open_is_told_and_held(ledger: Ledger) -> None:
     oid = ledger.working()
@@ -410,6 +445,20 @@ def test_external_order_whose_executions_are_shown_is_filled_by_them(ledger: Led
     ledger.repair(snap(shown(perm_id=77)))
     ledger.repair(snap(done(perm_id=77), traded(perm_id=77), holds(10)))
     assert ledger.order(order_id("desk1", "external", "77")).state is State.FILLED
+
+
+@row("external_unproven")
+@pytest.mark.rule(6)
+@pytest.mark.guarantee(6)
+def test_nothing_is_called_absent_while_ibs_own_servers_were_not_asked(ledger: Ledger) -> None:
+    ledger.repair(snap(shown(perm_id=77)))
+    external = order_id("desk1", "external", "77")
+    doubtful, gone = ledger.accept("sent", session=1), ledger.working("seen", perm_id=901)
+    unasked = dataclasses.replace(snap(), linked=False)
+    keys = [f"order:{oid}" for oid in (external, doubtful, gone)]
+    plan = ledger.plan(unasked, doubted=keys)
+    assert rows(plan) == ["external_unproven", "sending_unproven", "vanished_unproven"]
+    assert (plan.drafts, plan.undecided) == ((), frozenset(keys))
 
 
 @row("external_gone")

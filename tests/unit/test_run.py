@@ -413,3 +413,45 @@ async def test_one_repair_that_cannot_be_written_takes_no_other_with_it_and_open
     assert scene.ledger.order(bad).state is State.SENDING
     assert result.gate_may_open
     assert result.unwritten == frozenset({(ACCOUNT, "AAPL")})  # where nothing is sent until it can be written down
+
+
+@pytest.mark.rule(6)
+async def test_ib_is_asked_for_a_verdict_on_an_absence_only_and_for_none_else(scene: Scene) -> None:
+    """Every question costs a second, and a takeover that has nothing absent has none."""
+    oid = scene.ledger.working()
+    scene.broker.show(done(oid), traded(oid), holds(10))
+    assert (await scene.run()).repaired == 1
+    assert "ask_ib" not in scene.broker.asked
+    scene.ledger.accept("lost", session=1)
+    asked = len(scene.broker.asked)
+    assert (await scene.run()).held == 1
+    later = scene.broker.asked[asked:]
+    assert later.index("ask_ib") > later.index("positions")  # not for the first look, that decides nothing
+    assert later[later.index("ask_ib") :].count("ask_ib") >= 2
+
+
+@pytest.mark.rule(6)
+@pytest.mark.guarantee(6)
+async def test_order_that_is_not_shown_while_ib_does_not_answer_is_parked_as_unproven_and_never_called_absent(
+    scene: Scene,
+) -> None:
+    """A link that is lost is told 10 to 30 seconds late: until then the gateway alone answers as if all were well."""
+    oid = scene.ledger.accept("lost", session=1)
+    seen = scene.ledger.working("seen", perm_id=901)
+    scene.broker.failing.add("ask_ib")
+    result = await scene.run()
+    assert result.missing == ("link",)
+    assert scene.ledger.order(oid).state is State.IN_DOUBT
+    [found] = scene.ledger.book.open_breaks.values()
+    assert found.broker["snapshot"] == f"incomplete snapshot: link, order {seen}"
+    assert scene.ledger.order(seen).state is State.WORKING
+
+
+async def test_look_for_somebody_elses_decision_is_whole_and_proven_and_writes_nothing(scene: Scene) -> None:
+    oid = scene.ledger.accept(session=1)
+    scene.broker.show(shown(oid))
+    seq = scene.ledger.book.seq
+    snapshot = await scene.reconciler.look(2, deadline=1.0)
+    assert (snapshot.complete, snapshot.linked, scene.ledger.book.seq) == (True, True, seq)
+    assert scene.reconciler.shows(snapshot, oid)
+    assert not scene.reconciler.shows(snapshot, "ANOTHER")

@@ -1,0 +1,179 @@
+"""An operator's word on a break, and a reconciliation at an operator's wish.
+
+Whatever ends an order in doubt is decided on a fresh snapshot, complete and taken while IB's own servers answered (R1, R6):
+`dead` cancels it here, `adopt` makes one of the broker's orders it, `send_again` repeats it under its own order id where that
+cannot make a second one. Everything is in the log with the operator's name and the request's correlation id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loguru import logger
+
+from engine import again, views
+from engine.auth import Access
+from engine.clock import boottime, utcnow
+from engine.commit import Committer, Outcome
+from engine.desk_settings import Asker
+from engine.errors import FieldError, Problem, invalid, unavailable, unknown_outcome
+from engine.events import Draft, Kind, Payload
+from engine.http import Request, Response, Server
+from engine.order import OPERATOR_DEAD, Order, State
+from engine.position import Break
+from ha.body import body_of
+from ha.node import Node
+from ha.phase import TermOver
+from ha.role import HAS_EPOCH
+from ha.second_try import Answer, database_now, send
+from reconcile.adopt import Adoption, CannotAdopt
+from reconcile.apply import barrier
+from reconcile.snapshot import Snapshot
+
+WORDS = ("dead", "adopt", "send_again")
+"""What may be said of an order in doubt."""
+
+
+class Resolve:
+    """The handlers; `register` hangs them on a server."""
+
+    def __init__(self, node: Node, access: Access) -> None:
+        self._node, self._access = node, access
+
+    def register(self, server: Server) -> None:
+        """All paths of this room."""
+        server.route("POST", "/api/v1/breaks/{id}", self.resolve)
+        server.route("POST", "/api/v1/cluster/reconcile", self.reconcile)
+
+    # ---- a reconciliation
+
+    async def reconcile(self, request: Request) -> Response:
+        """`POST /cluster/reconcile`: with `dry_run` what the table says of one snapshot, else what was done about it."""
+        self._access.asker(request, "operator")
+        dry = body_of(request, {"dry_run"}).get("dry_run", False)
+        if not isinstance(dry, bool):
+            raise invalid(FieldError("dry_run", "true or false"))
+        self._committer()
+        tender = self._node.tender
+        try:
+            if dry:
+                plan = await tender.plan_now()
+                found = {"verdict": "would write" if plan.drafts else "agrees", "missing": list(plan.missing)}
+                return Response(200, {"dry_run": True, **found, "plan": [ruling.told() for ruling in plan.rulings]})
+            result = await tender.reconcile_now()
+        except TermOver as over:
+            raise unavailable("no-snapshot", f"There is no broker session to look through: {over}.") from over
+        return Response(200, {
+            "dry_run": False, "verdict": result.verdict, "why": result.why, "missing": list(result.missing),
+            "rounds": result.rounds, "repaired": result.repaired, "held": result.held,
+            "elapsed_ms": round(result.elapsed_ms, 3), "plan": list(result.told),
+        })  # fmt: skip
+
+    # ---- breaks
+
+    async def resolve(self, request: Request) -> Response:
+        """`POST /breaks/{id}`: 200 with the break as it stands afterwards."""
+        asker = self._access.asker(request, "operator")
+        body = body_of(request, {"resolution", "reason", "perm_id"})
+        word = _word(body, asker.subject)
+        self._committer()
+        found = self._node.book.open_breaks.get(request.params["id"])
+        if found is None:
+            raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
+        who = Asker(asker.subject, request.correlation_id)
+        if found.order_id is not None and found.kind == "in_doubt":
+            if word["resolution"] not in WORDS:
+                raise invalid(FieldError("resolution", f"for an order in doubt one of {', '.join(WORDS)}"))
+            outcome, why = await self._decide(found, found.order_id, word, body.get("perm_id"), who)
+        elif found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
+            outcome, why = await self._decide(found, found.order_id, word, None, who)
+        else:
+            outcome, why = await self._commit([self._resolved(found, word, who)])
+        if outcome is Outcome.UNKNOWN:
+            raise unknown_outcome(f"{why}; look at the break again.")
+        if outcome is Outcome.REFUSED:
+            raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
+        logger.warning("break {} ({}) resolved by {}: {}", found.id, found.kind, asker.subject, word)
+        return Response(200, views.found_break(found))
+
+    async def _decide(self, found: Break, oid: str, word: Payload, perm_id: Any, who: Asker) -> Answer:
+        """R1, R25: on a fresh snapshot. From the barrier behind it to the log nothing is awaited."""
+        if word["resolution"] == "adopt" and (not isinstance(perm_id, int) or isinstance(perm_id, bool) or perm_id < 1):
+            raise invalid(FieldError("perm_id", "the permId of the broker's order that it is, a whole number"))
+        if word["resolution"] != "adopt" and perm_id is not None:
+            raise invalid(FieldError("perm_id", "only with the resolution adopt"))
+        snapshot = await self._look()
+        await barrier(self._committer())
+        order = self._node.book.orders[oid]
+        if order.final or found.id not in self._node.book.open_breaks:
+            raise Problem(409, "changed-meanwhile", "It is no longer in doubt", f"Order {oid} is {order.state}.")
+        if found.kind == "in_doubt" and order.state is not State.IN_DOUBT:
+            raise Problem(409, "changed-meanwhile", "It is no longer in doubt", f"Order {oid} is {order.state}.")
+        if self._node.tender.reconciler.shows(snapshot, oid):
+            raise Problem(409, "changed-meanwhile", "It has surfaced", f"The broker shows order {oid} after all.")
+        if word["resolution"] == "adopt":
+            return await self._adopt(found, order, word, perm_id, snapshot, who)
+        if not snapshot.complete:
+            raise unavailable("no-snapshot", f"The snapshot is not complete: {', '.join(snapshot.missing)}.")
+        if word["resolution"] == "send_again":
+            return await self._send_again(found, order, word, who)
+        dead = Draft(Kind.ORDER_CANCELLED, {"reason": OPERATOR_DEAD}, utcnow(), oid, who.subject, who.correlation_id)
+        return await self._commit([dead, self._resolved(found, word, who)])
+
+    async def _look(self) -> Snapshot:
+        """A fresh snapshot, after a reconciliation has taken up what evidence decides."""
+        tender = self._node.tender
+        try:
+            result = await tender.reconcile_now()
+            if not result.gate_may_open:
+                raise unavailable("no-snapshot", f"There is no fresh snapshot to decide on: {result.why}.")
+            return await tender.look_now()
+        except TermOver as over:
+            raise unavailable("no-snapshot", f"There is no fresh snapshot to decide on: {over}.") from over
+
+    async def _adopt(
+        self, found: Break, order: Order, word: Payload, perm_id: int, snapshot: Snapshot, who: Asker
+    ) -> Answer:
+        asked = Adoption(order, perm_id, who.subject, who.correlation_id, utcnow())
+        try:
+            drafts = self._node.tender.reconciler.adoption(snapshot, asked)
+        except CannotAdopt as cannot:
+            raise Problem(409, "cannot-adopt", "It is not that order", str(cannot)) from cannot
+        return await self._commit([*drafts, self._resolved(found, word | {"perm_id": perm_id}, who)])
+
+    async def _send_again(self, found: Break, order: Order, word: Payload, who: Asker) -> Answer:
+        """Under its own order id, or not at all."""
+        node, committer, now = self._node, self._committer(), boottime()
+        if (why := again.why_not(node.book, order, database_now(committer))) is not None:
+            raise Problem(409, "not-again", "Not sent again", f"{why} Place it under a new client_order_id.")
+        if refused := node.permit.refuses_intent(now):
+            raise unavailable(*refused)
+        if not node.permit.gate_open(now):
+            raise unavailable("gate-shut", " ".join(node.permit.gate_reasons(now)))
+        drafts = again.repeated(node.book, order, found, word, (who.subject, who.correlation_id), utcnow())
+        return await send(committer, node.desk, drafts)
+
+    def _committer(self) -> Committer:
+        committer = self._node.takeover.committer
+        if self._node.state not in HAS_EPOCH or committer is None:
+            raise unavailable("not-leader", "This replica does not lead; ask the leader.")
+        return committer
+
+    async def _commit(self, drafts: Sequence[Draft]) -> Answer:
+        outcome, _, why = await self._committer().commit(drafts)
+        return outcome, why
+
+    @staticmethod
+    def _resolved(found: Break, word: Payload, who: Asker) -> Draft:
+        payload = {"id": found.id, **word}
+        return Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, who.subject, who.correlation_id)
+
+
+def _word(body: dict[str, Any], subject: str) -> Payload:
+    resolution = body.get("resolution")
+    if not isinstance(resolution, str) or not 1 <= len(resolution) <= 64:
+        raise invalid(
+            FieldError("resolution", f"what was found, 1 to 64 characters; for an order in doubt: {', '.join(WORDS)}")
+        )
+    return {"resolution": resolution, "reason": str(body.get("reason") or "")[:500], "by": subject}

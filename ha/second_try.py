@@ -1,0 +1,82 @@
+"""What a leader does by itself about orders that a gateway may have kept: R6's late ones, R1's doubtful ones under `same_id`.
+
+The decisions are `engine.intent.too_old` and `engine.again.why_not`; here they are committed and carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from engine import again, intent
+from engine.clock import utcnow
+from engine.commit import Committer, Outcome
+from engine.events import Draft, Event
+from engine.order import State
+from engine.permit import Permit
+from engine.submit import Desk
+
+Answer = tuple[Outcome, str]
+PROVEN = "complete snapshot"
+
+
+def database_now(committer: Committer) -> datetime:
+    """The time by the database's clock, as far as the last proof said (R8)."""
+    return utcnow() + timedelta(seconds=committer.database_offset or 0.0)
+
+
+def send(committer: Committer, desk: Desk, drafts: Sequence[Draft]) -> asyncio.Future[Answer]:
+    """Commit what licenses an order and write it, with nothing between the commit's answer and the bytes (R2)."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Outcome, events: Sequence[Event], why: str) -> None:
+        if outcome is Outcome.COMMITTED:
+            desk.carry_out(events)
+        if not answer.done():
+            answer.set_result((outcome, why))
+
+    committer.submit(drafts, done)
+    return answer
+
+
+def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
+    """R1 under `same_id`: repeat the order in doubt that may be repeated; at most one can be, the last that was licensed.
+
+    Call it with the gate open, before anything else is licensed.
+    """
+    book, now = desk.book, database_now(committer)
+    if permit.halted is not None:
+        return
+    for found in list(book.open_breaks.values()):
+        order = book.orders.get(found.order_id or "")
+        if order is None or found.kind != "in_doubt" or order.state is not State.IN_DOUBT:
+            continue
+        why = again.why_not(book, order, now) or intent.too_old(order, now, desk.settings.max_intent_age)
+        if why is None and found.broker.get("snapshot") != PROVEN:
+            why = "No complete snapshot showed that it is absent."
+        if why is not None:
+            logger.warning("order {} stays in doubt, not repeated under its own order id: {}", order.id, why)
+            continue
+        logger.warning(
+            "repeating order {} under its own order id {} (IN_DOUBT=same_id)", order.id, order.broker_order_id
+        )
+        word = {"resolution": "sent_again", "reason": "IN_DOUBT=same_id", "by": "adapter"}
+        who = order.subject, order.correlation_id
+        send(committer, desk, again.repeated(book, order, found, word, who, utcnow()))
+        return
+
+
+def cancel_late(committer: Committer, desk: Desk) -> None:
+    """R6: the link to IB is back: cancel what met the lost link unanswered and is past its age. Call it before the gate opens."""
+    marks, now = desk.cancels.unconfirmed, database_now(committer)
+    for oid in marks.marked:
+        order = desk.book.orders.get(oid)
+        if order is None or order.final or order.cancel_requested:
+            continue
+        if (why := intent.too_old(order, now, desk.settings.max_intent_age)) is not None:
+            logger.warning("cancelling order {}, which the gateway may have kept while its link was down: {}", oid, why)
+            desk.cancels.ask(committer, order, f"kept by the gateway while its link to IB was down: {why}")
+    marks.judged(marks.marked)
