@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -12,21 +13,41 @@ from engine import intent, risk
 from engine.book import Book
 from engine.contracts import Meant
 from engine.errors import FieldError, Problem, invalid, unavailable
-from engine.order import Order
+from engine.order import Order, State
 from engine.request import OrderRequest, conflict
 
 
-def check(request: OrderRequest, contract: Meant, book: Book, limits: risk.Limits, now: datetime, more: int = 0) -> str:
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a child must have in common with the order on which it hangs, as IB demands it."""
+
+    account: str
+    symbol: str
+    sec_type: str
+    con_id: int
+
+
+def check(
+    request: OrderRequest,
+    contract: Meant,
+    book: Book,
+    limits: risk.Limits,
+    now: datetime,
+    more: int = 0,
+    parent: Parent | None = None,
+) -> str:
     """The account that the order is for. Raises Problem 422 or 503; nothing was written then.
 
-    `now` by the database's clock; `more` new orders stand before this one in its batch.
+    `now` by the database's clock; `more` new orders stand before this one in its batch; `parent`: of its parent, where it has one.
     """
     if request.valid_until is not None and request.valid_until <= now:  # R8: never sent late
         raise invalid(FieldError("valid_until", "has passed already"))
     if request.good_till is not None and request.good_till <= now:
         raise invalid(FieldError("good_till", "has passed already"))
     risk.check(request, contract.symbol, book, limits, more)
-    account = account_for(request, book)
+    account = account_for(request, book, None if parent is None else parent.account)
+    if parent is not None:
+        _check_same(request, contract, account, parent)
     hold = book.holding(account, contract.symbol)
     if request.break_id is not None and (hold is None or hold.id != request.break_id):
         raise invalid(FieldError("break_id", f"no such break holds {contract.symbol}; leave it out"))
@@ -55,31 +76,74 @@ def reduces(request: OrderRequest, contract: Meant, account: str, book: Book) ->
     return request.quantity + open_there <= abs(held)
 
 
+def _check_same(request: OrderRequest, contract: Meant, account: str, parent: Parent) -> None:
+    """Raises Problem 422 where the child is of another account or contract than its parent."""
+    if account != parent.account:
+        raise invalid(FieldError("account", f"its parent is for {parent.account}, and a bracket is in one account"))
+    con_id = contract.con_id or request.con_id or 0
+    other_id = bool(con_id and parent.con_id and con_id != parent.con_id)
+    if other_id or (contract.symbol, request.sec_type) != (parent.symbol, parent.sec_type):
+        named = f"{parent.symbol} {parent.sec_type}" + (f", con_id {parent.con_id}" if parent.con_id else "")
+        field = "symbol" if request.symbol is not None else "con_id"
+        raise invalid(FieldError(field, f"its parent is an order in {named}, and a bracket is in one contract"))
+
+
+def _parent(
+    oid: str,
+    request: OrderRequest,
+    wanted: Mapping[str, OrderRequest],
+    new: Mapping[str, Meant],
+    book: Book,
+    accounts: Mapping[str, str],
+) -> Parent:
+    """What is known of the order `oid`, the parent of this request. Raises Problem 409 or 422."""
+    if oid in accounts:  # before it in this batch
+        asked, meant = wanted[oid], new[oid]
+        return Parent(accounts[oid], meant.symbol, asked.sec_type, meant.con_id or asked.con_id or 0)
+    known, key = book.orders.get(oid), request.parent_client_order_id
+    if known is None:
+        said = f"you have no order {key!r}: place the parent first, or before this one in the same batch"
+        raise invalid(FieldError("parent_client_order_id", said))
+    now = "is being cancelled" if known.cancel_requested and not known.final else f"is {known.state}"
+    if known.state not in (State.QUEUED, State.SENDING, State.WORKING) or known.cancel_requested:
+        raise Problem(
+            409, "parent-not-open", "The parent takes no child", f"Order {key!r} {now}: nothing can be hung on it any more.",
+            [FieldError("parent_client_order_id", f"{now}; leave it out for an order of its own")],
+        )  # fmt: skip
+    return Parent(known.account, known.symbol, known.sec_type, known.con_id)
+
+
 def check_all(
     wanted: Mapping[str, OrderRequest],
     new: Mapping[str, Meant],
+    parents: Mapping[str, str],
     book: Book,
     limits: risk.Limits,
     now: datetime,
     *,
     coming: int,
 ) -> dict[str, str]:
-    """`check` for those of the orders that are new, by id; `coming` orders are on their way to the log. Raises as `check` does."""
+    """`check` for those of the orders that are new, by id; `coming` orders are on their way to the log.
+
+    `parents`: a child's id -> its parent's. Raises as `check` does, and Problem 409 for a parent that has ended.
+    """
     accounts: dict[str, str] = {}
     for place, (oid, request) in enumerate(wanted.items()):
         if oid in new:
             with naming(place, of=len(wanted)):
-                accounts[oid] = check(request, new[oid], book, limits, now, coming + len(accounts))
+                above = parents.get(oid)
+                parent = None if above is None else _parent(above, request, wanted, new, book, accounts)
+                accounts[oid] = check(request, new[oid], book, limits, now, coming + len(accounts), parent)
     return accounts
 
 
-def account_for(request: OrderRequest, book: Book) -> str:
-    """Named, or the gateway's first. A hold is found by it, so it is never left open. Raises Problem 422 or 503."""
+def account_for(request: OrderRequest, book: Book, default: str | None = None) -> str:
+    """Named, or `default`, or the gateway's first. A hold is found by it, so it is never left open. Raises Problem 422 or 503."""
     if not book.accounts:
         raise unavailable("no-account", "No gateway has named its accounts yet; the first session is being opened.")
     if request.account is not None and request.account not in book.accounts:
         raise invalid(FieldError("account", f"the gateway manages {', '.join(book.accounts)}"))
-    return request.account or book.accounts[0]
+    return request.account or default or book.accounts[0]
 
 
 def same(known: Order, request: OrderRequest) -> Order:

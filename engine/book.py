@@ -41,6 +41,7 @@ class Book:
         self.open_ids: dict[str, None] = {}  # ids of orders that have not ended, in order of acceptance
         self.queued: dict[str, None] = {}  # ids of QUEUED orders, in order of acceptance (R9)
         self.open_externals: dict[str, None] = {}  # those of open_ids that are somebody else's
+        self.children: dict[str, list[str]] = {}  # ids of the orders that hang on this one, in order of acceptance
         self.cancels_wanted: dict[str, None] = {}  # open orders with a cancel that was never licensed
         self.by_broker_id: dict[int, str] = {}
         self.by_perm_id: dict[int, str] = {}
@@ -132,6 +133,8 @@ class Book:
             self.keys[key] = order.id
         if not order.external:
             self.raise_floor(order.broker_order_id)
+        if (parent := order.extra.get("parent")) is not None:
+            self.children.setdefault(parent, []).append(order.id)
         self._index(order)
         self.count(order)
 

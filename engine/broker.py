@@ -238,6 +238,8 @@ class Outgoing:
     stop_price: Decimal | None
     tif: str
     extra: dict[str, str]  # what few orders have: fields of the contract, good_till, oca_group, outside_rth
+    parent_id: int = 0  # the orderId of the order on which this one hangs, while that one is open
+    transmit: bool = True  # False: the gateway keeps it until a later one of its family is transmitted
 
     @property
     def contract(self) -> ContractQuery:

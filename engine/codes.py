@@ -28,6 +28,7 @@ NEW_ORDER: dict[int, Meaning] = {
     122: Meaning.REJECTED,  # no warrants are short-able
     131: Meaning.REJECTED,  # size does not conform to the market rule
     132: Meaning.REJECTED,  # size does not conform to smallest portion
+    135: Meaning.REJECTED,  # can't find order with id: of a new one, its parent is not there
     152: Meaning.REJECTED,  # hidden order attributes
     157: Meaning.REJECTED,  # order can be either one-cancels-all or...
     200: Meaning.REJECTED,  # no security definition

@@ -69,12 +69,14 @@ def order(order: Outgoing) -> dict[str, Any]:
         "action": order.side, "orderType": order.order_type, "tif": order.tif, "account": order.account,
         "orderRef": order.reference, "outsideRth": order.extra.get("outside_rth") == "1",
         "goodTillDate": order.extra.get("good_till", ""), "totalQuantity": order.quantity,  # digit by digit, as it is
+        "parentId": order.parent_id, "transmit": order.transmit,
     }  # fmt: skip
+    ours = ".".join(order.reference.split(".")[:2])  # a group's name is the account's: nobody else's may be the same
     if group := order.extra.get("oca_group"):
-        ours = ".".join(
-            order.reference.split(".")[:2]
-        )  # a group's name is the account's: nobody else's may be the same
         said |= {"ocaGroup": f"{ours}.{group}", "ocaType": 1}  # the rest is cancelled, with overfill protection
+    elif parent := order.extra.get("parent"):
+        # IB groups children by itself, but not one that comes after its parent's fill. What one fills, the others have less
+        said |= {"ocaGroup": f"{ours}.{parent}", "ocaType": 2}
     if order.limit_price is not None:
         said["lmtPrice"] = order.limit_price
     if order.stop_price is not None:

@@ -11,14 +11,17 @@ from engine.broker import Outgoing
 from engine.clock import iso
 from engine.contracts import Meant
 from engine.events import Draft, Kind
+from engine.family import PARENT, TOGETHER
 from engine.order import Order
 from engine.request import OrderRequest, same_order
 
 A_DAY_ENDS_WITHIN = timedelta(hours=12)
 
 
-def accepted(request: OrderRequest, account: str, contract: Meant) -> dict[str, Any]:
-    """The payload of the order's acceptance, without a licence."""
+def accepted(
+    request: OrderRequest, account: str, contract: Meant, parent: str | None = None, family: str | None = None
+) -> dict[str, Any]:
+    """The payload of the order's acceptance, without a licence. `parent`: its parent's id; `family`: what goes out together."""
     payload: dict[str, Any] = {
         "client_order_id": request.client_order_id, "body": request.canonical(), "account": account,
         "symbol": contract.symbol, "con_id": contract.con_id or request.con_id, "side": request.side,
@@ -27,7 +30,8 @@ def accepted(request: OrderRequest, account: str, contract: Meant) -> dict[str, 
         "stop_price": _text(request.stop_price), "tif": request.tif, "sec_type": request.sec_type,
         "exchange": request.exchange, "currency": request.currency, "valid_until": iso(request.valid_until),
     }  # fmt: skip
-    if extra := request.extra():
+    named = {PARENT: parent, TOGETHER: family}
+    if extra := request.extra() | {name: oid for name, oid in named.items() if oid is not None}:
         payload["extra"] = extra
     return payload
 
@@ -37,13 +41,14 @@ def follow_up(kind: Kind, payload: dict[str, Any], order: Order, at: datetime) -
     return Draft(kind, payload, at, order.id, order.subject, order.correlation_id)
 
 
-def outgoing(order: Order, reference: str) -> Outgoing:
-    """What the broker needs of an order that has its licence."""
+def outgoing(order: Order, reference: str, parent_id: int = 0, *, transmit: bool = True) -> Outgoing:
+    """What the broker needs of an order that has its licence. `parent_id`: its parent's orderId while that one is open."""
     assert order.broker_order_id is not None
     tif, extra = good_till(order)
     return Outgoing(
         order.broker_order_id, reference, order.account, order.symbol, order.sec_type, order.exchange, order.currency, order.con_id,
         order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, tif, extra,
+        parent_id, transmit,
     )  # fmt: skip
 
 

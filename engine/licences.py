@@ -6,9 +6,13 @@ Ids start at the session's floor and only rise; whoever takes one writes it in t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from engine.book import Book
 from engine.broker import Broker
 from engine.desk_settings import DeskSettings
+from engine.family import waits
 from engine.order import Order
 from engine.pace import OrderPace
 from engine.permit import Permit
@@ -38,43 +42,54 @@ class Licences:
         """A session is up; ids on its wire start at `floor` and only rise (R4)."""
         self._next_broker_id = max(floor, self._book.order_id_floor)
 
-    def may(self, account: str, symbol: str, now: float) -> bool:
-        """R2, R4: the gate is open, nothing older waits for its licence, and pace allows one message; its right is taken then."""
+    def may(self, account: str, symbol: str, now: float, count: int = 1) -> bool:
+        """R2, R4: the gate is open, nothing older waits for its licence, and pace allows so many; their right is taken then."""
         return (
             self._permit.gate_open(now)
             and (account, symbol) not in self.second_look
             and not self._queued()
-            and self.room(now)
-            and self.take(symbol, now)
+            and self.room(now, count)
+            and self.take(symbol, now, count)
         )
 
-    def room(self, now: float) -> bool:
-        """Whether the door and the broker's answers leave room for one more order."""
+    def room(self, now: float, count: int = 1) -> bool:
+        """Whether the door and the broker's answers leave room for so many more orders, all of them: a family is not cut."""
         coming = len(self.unwritten)
+        out = len(self.unacknowledged) + coming
         return (
-            len(self.unacknowledged) + coming < self._settings.max_unacknowledged
-            and self._pace.room(now)
-            and self._broker.pace.order_may(now, coming)
+            (out + count <= self._settings.max_unacknowledged or (not out and self._settings.max_unacknowledged > 0))
+            and self._pace.room(now, count)
+            and self._broker.pace.order_may(now, coming, count)
         )
 
-    def take(self, symbol: str, now: float) -> bool:
-        """Take one order's right of the pace; False, and nothing is taken, when it is full."""
-        return self._pace.take(symbol, now)
+    def take(self, symbol: str, now: float, count: int = 1) -> bool:
+        """Take so many orders' right of the pace; False, and nothing is taken, when it is full."""
+        return self._pace.take(symbol, now, count)
 
     def frozen(self, order: Order) -> bool:
-        """Whether the order's contract is held by a break that it does not name, or a doubt about it is being decided."""
-        if order.contract_key in self.second_look:
+        """Whether the order's contract is held by a break that it does not name, a doubt about it is being decided, or its
+        parent keeps it waiting."""
+        if order.contract_key in self.second_look or waits(order, self._book.orders):
             return True
         hold = self._book.holding(*order.contract_key)
         return hold is not None and hold.id != order.extra.get("break_id")
 
-    def issue(self, oid: str) -> dict[str, int]:
-        """The payload that licenses the order for the present session, under the next id."""
-        broker_id = max(self._next_broker_id, self._book.order_id_floor)
-        self._next_broker_id = broker_id + 1
+    def issue(self, family: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The payloads that license these orders, by id, for the present session, under the next ids.
+
+        The gateway keeps all but the last until that one comes: a family that is cut off on its way is in no market.
+        """
         assert self._permit.session is not None
-        self.unwritten.add(oid)
-        return {"session": self._permit.session, "broker_order_id": broker_id}
+        first = max(self._next_broker_id, self._book.order_id_floor)
+        self._next_broker_id = first + len(family)
+        self.unwritten.update(family)
+        payloads: dict[str, dict[str, Any]] = {
+            oid: {"session": self._permit.session, "broker_order_id": broker_id}
+            for broker_id, oid in enumerate(family, start=first)
+        }
+        for oid in family[:-1]:
+            payloads[oid]["transmit"] = False
+        return payloads
 
     def _queued(self) -> bool:
         """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from loguru import logger
 
-from engine import intent, risk
+from engine import family, intent, risk
 from engine.book import Book
 from engine.broker import Broker, Paced
 from engine.cancel import Cancels
@@ -82,11 +82,12 @@ class Changes:
         payload, order = event.payload, self._book.orders[event.order_id or ""]
         licence = Licence(event.epoch, payload["session"], payload["broker_order_id"])
         figures: dict[str, Any] = {name: Decimal(text) for name, text in order.asked.items()}
-        changed = dataclasses.replace(
-            intent.outgoing(order, reference), broker_order_id=licence.broker_order_id, **figures
-        )
+        parent = family.parent_id(order, self._book.orders)
+        outgoing = intent.outgoing(order, reference, parent)
+        changed = dataclasses.replace(outgoing, broker_order_id=licence.broker_order_id, **figures)
         try:
-            why = self._over(order) or self._permit.refuses_write(licence, self._clock())
+            why = self._over(order) or family.unsendable(order, self._book.orders)
+            why = why or self._permit.refuses_write(licence, self._clock())
             if why is None:  # R2: the check and the write,
                 self._broker.place(changed)  # with no await between them
         except (ConnectionError, Paced) as error:

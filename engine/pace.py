@@ -19,20 +19,21 @@ class Pace:
         self._window = self._most / rate if rate else 0.0
         self._taken: deque[float] = deque(maxlen=self._most)
 
-    def take(self, now: float) -> bool:
-        """Take one message's right; False when the window is full."""
-        if not self.rate:
-            return True
-        if len(self._taken) == self._most and now - self._taken[0] < self._window:
+    def take(self, now: float, count: int = 1) -> bool:
+        """Take the right of so many messages, all or none; False when the window has no room. More than it ever has go through
+        an empty one: what belongs together is not cut."""
+        if self.wait(now, count) > 0.0:
             return False
-        self._taken.append(now)
+        if self.rate:
+            self._taken.extend([now] * count)
         return True
 
-    def wait(self, now: float) -> float:
+    def wait(self, now: float, count: int = 1) -> float:
         """Seconds until `take` succeeds; 0 when it would now."""
-        if not self.rate or len(self._taken) < self._most:
+        may_stay = max(0, self._most - count)
+        if not self.rate or len(self._taken) <= may_stay:
             return 0.0
-        return max(0.0, self._taken[0] + self._window - now)
+        return max(0.0, self._taken[len(self._taken) - may_stay - 1] + self._window - now)
 
 
 RESERVED = 5
@@ -48,16 +49,16 @@ class OrderPace:
         self._all, self._per_symbol = Pace(rate), per_symbol
         self._symbols: dict[str, Pace] = {}
 
-    def room(self, now: float) -> bool:
-        """Whether one more order may go, of whatever symbol."""
-        return self._all.wait(now) <= 0.0
+    def room(self, now: float, count: int = 1) -> bool:
+        """Whether so many more orders may go, of whatever symbol."""
+        return self._all.wait(now, count) <= 0.0
 
-    def take(self, symbol: str, now: float) -> bool:
-        """One order's right, of the symbol's pace and of the whole one's; nothing is taken when it is refused."""
+    def take(self, symbol: str, now: float, count: int = 1) -> bool:
+        """So many orders' right, of the symbol's pace and of the whole one's; nothing is taken when it is refused."""
         pace = self._symbols.get(symbol)
         if pace is None:
             pace = self._symbols[symbol] = Pace(self._per_symbol)
-        return pace.wait(now) <= 0.0 and self._all.take(now) and pace.take(now)
+        return pace.wait(now, count) <= 0.0 and self._all.take(now, count) and pace.take(now, count)
 
 
 class DoorPace:
@@ -83,9 +84,12 @@ class DoorPace:
             written.popleft()
         return len(written)
 
-    def order_may(self, now: float, coming: int) -> bool:
-        """Whether one more order may be licensed."""
-        return not self.rate or self.used(now) + coming < max(1.0, self.rate - RESERVED)
+    def order_may(self, now: float, coming: int, count: int = 1) -> bool:
+        """Whether so many more orders may be licensed together. Through an empty window as many as its rate."""
+        if not self.rate:
+            return True
+        used = self.used(now) + coming
+        return used + count - 1 < max(1.0, self.rate - RESERVED) or (used == 0 and count <= self.rate)
 
     def cancel_may(self, now: float, coming: int) -> bool:
         """Whether one more cancel may be licensed."""

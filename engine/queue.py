@@ -6,7 +6,7 @@ gate shut -> QUEUED -> the gate opens, pace allows -> a second commit (the licen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,8 +16,9 @@ from engine.clock import utcnow
 from engine.commit import Committer, Outcome
 from engine.desk_settings import DeskSettings
 from engine.events import Event, Kind
+from engine.family import parent_of, units
 from engine.licences import Licences
-from engine.order import Order
+from engine.order import Order, State
 from engine.permit import Permit
 
 UNSENT = "cancelled before it was sent"
@@ -42,19 +43,33 @@ class Queue:
         if not self._permit.proven(now) or not self._book.queued or self.held:
             return
         opened, at = self._permit.gate_open(now) and self._permit.halted is None, database_now(committer)
-        for order in self._undecided():
-            if order.cancel_requested:  # while it was being licensed, and then it was not written
-                self.follow_up(committer, Kind.ORDER_CANCELLED, {"reason": UNSENT}, order)
-            elif (why := intent.too_old(order, at, self._settings.max_intent_age)) is not None:
-                self.follow_up(committer, Kind.ORDER_EXPIRED, {"reason": why}, order)
-            elif opened and not self._licences.frozen(order):
-                opened = self._licences.room(now)
-                if opened and self._licences.take(order.symbol, now):
-                    self.follow_up(committer, Kind.ORDER_LICENSED, self._licences.issue(order.id), order)
+        for family in units(self._book.orders[oid] for oid in self._book.queued):
+            if any(order.id in self._licences.deciding for order in family):
+                continue
+            late = {o.id: why for o in family if (why := intent.too_old(o, at, self._settings.max_intent_age))}
+            if cancelled := [o for o in family if o.cancel_requested]:  # while being licensed, and then not written
+                self._decide(committer, Kind.ORDER_CANCELLED, {o.id: {"reason": UNSENT} for o in cancelled}, cancelled)
+            elif late:  # one member's age ends them all: half a family is none
+                first = next(o for o in family if o.id in late)
+                rest = f"its family waited with {first.client_order_id or first.id}: {late[first.id]}"
+                reasons = {o.id: {"reason": late.get(o.id, rest)} for o in family}
+                self._decide(committer, Kind.ORDER_EXPIRED, reasons, family)
+            elif opened and not any(self._licences.frozen(o) for o in family) and self._parents_sent(family):
+                opened = self._licences.room(now, len(family))
+                if opened and self._licences.take(family[0].symbol, now, len(family)):
+                    licences = self._licences.issue([o.id for o in family])
+                    self._decide(committer, Kind.ORDER_LICENSED, licences, family)
+
+    def _parents_sent(self, family: Sequence[Order]) -> bool:
+        """Whether no parent of these waits for a licence of its own."""
+        members = {order.id for order in family}
+        parents = (parent_of(order, self._book.orders) for order in family)
+        return not any(p is not None and p.state is State.QUEUED and p.id not in members for p in parents)
 
     def end(self, committer: Committer, reason: str) -> None:
         """End every order that waits, by rule: none of them is sent any more."""
-        for order in self._undecided():
+        waiting = [self._book.orders[oid] for oid in self._book.queued if oid not in self._licences.deciding]
+        for order in waiting:
             self.follow_up(committer, Kind.ORDER_EXPIRED, {"reason": reason}, order)
 
     @property
@@ -64,18 +79,22 @@ class Queue:
 
     def follow_up(self, committer: Committer, kind: Kind, payload: dict[str, Any], order: Order) -> None:
         """Commit what the desk decided about an order; until that is known, the order is nobody else's to decide about."""
+        self._decide(committer, kind, {order.id: payload}, [order])
+
+    def _decide(
+        self, committer: Committer, kind: Kind, payloads: Mapping[str, dict[str, Any]], orders: Sequence[Order]
+    ) -> None:
+        """`follow_up` for orders that belong together: one commit, all or none."""
 
         def done(outcome: Outcome, events: Sequence[Event], _why: str) -> None:
-            self._licences.deciding.discard(order.id)
+            self._licences.deciding.difference_update(payloads)
             if outcome is Outcome.COMMITTED:
                 self._carry_out(events)
-            self._licences.unwritten.discard(order.id)
+            self._licences.unwritten.difference_update(payloads)
 
-        self._licences.deciding.add(order.id)
-        committer.submit([intent.follow_up(kind, payload, order, utcnow())], done)
-
-    def _undecided(self) -> list[Order]:
-        return [self._book.orders[oid] for oid in self._book.queued if oid not in self._licences.deciding]
+        self._licences.deciding.update(payloads)
+        drafts = [intent.follow_up(kind, payloads[order.id], order, utcnow()) for order in orders]
+        committer.submit(drafts, done)
 
 
 def database_now(committer: Committer | None) -> datetime:

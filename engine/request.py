@@ -7,6 +7,7 @@ the client sent them, parsed, so that `1.0` equals `1.00` and a default of a lat
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -72,12 +73,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,64}$")]
 Upper = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9 .]{1,32}$")]
 
-NOT_SERVED_YET = ("parent_client_order_id",)
-"""Known fields that are refused with a sentence until they are served; never ignored."""
-
 EXTRA = (
     "local_symbol", "last_trade_date", "strike", "right", "multiplier", "trading_class", "primary_exchange", "oca_group",
-    "break_id",
+    "break_id", "parent_client_order_id",
 )  # fmt: skip
 """Fields that few orders have; the ledger keeps them beside the others."""
 
@@ -112,16 +110,14 @@ class OrderRequest(BaseModel):
     primary_exchange: Upper | None = None
     break_id: Text | None = None  # of the hold that this order may pass, because it only reduces the position
     oca_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\-]{1,32}$")] | None = None
+    parent_client_order_id: Key | None = None  # works when that order is filled, and ends with it
 
     @model_validator(mode="before")
     @classmethod
-    def _known_but_not_served(cls, data: Any) -> Any:
+    def _one_object(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValueError("the body is one JSON object")  # noqa: TRY004
-        for name in NOT_SERVED_YET:
-            if data.get(name) is not None:
-                raise ValueError(f"{name}: this version does not serve it yet; leave it out")
-        return {k: v for k, v in data.items() if k not in NOT_SERVED_YET}
+        return data
 
     def wrongs(self) -> list[FieldError]:
         """What each field alone cannot tell."""
@@ -136,6 +132,8 @@ class OrderRequest(BaseModel):
                 found.append(FieldError("stop_price", f"an order of type {self.order_type} needs one"))
         elif self.stop_price is not None:
             found.append(FieldError("stop_price", f"an order of type {self.order_type} has none; leave it out"))
+        if self.parent_client_order_id == self.client_order_id:
+            found.append(FieldError("parent_client_order_id", "an order is not its own parent"))
         for name in ("valid_until", "good_till"):
             if (moment := getattr(self, name)) is not None and moment.tzinfo is None:
                 found.append(FieldError(name, "name the time zone, such as 2025-01-31T15:00:00Z"))
@@ -205,9 +203,30 @@ def parse_batch(data: object) -> list[OrderRequest]:
     keys = [request.client_order_id for request in parsed]
     if not wrong and len(set(keys)) < len(keys):
         wrong.append(FieldError("orders", "two of them have the same client_order_id"))
+    wrong = wrong or _family_wrongs(parsed)
     if wrong:
         raise invalid(*wrong)
     return parsed
+
+
+MAX_FAMILY = 10
+"""Orders that one bracket may have: they go out together or not at all."""
+
+
+def _family_wrongs(orders: Sequence[OrderRequest]) -> list[FieldError]:
+    """What the parents and children of one batch must be to each other."""
+    found, root, size = [], dict[str, str](), dict[str, int]()
+    later = {request.client_order_id for request in orders}
+    for place, request in enumerate(orders):
+        parent, field = request.parent_client_order_id, f"orders[{place}].parent_client_order_id"
+        later.discard(request.client_order_id)
+        if parent in later:
+            found.append(FieldError(field, "names an order that stands behind this one; put the parent first"))
+        root[request.client_order_id] = top = root.get(parent or "", parent or request.client_order_id)
+        size[top] = size.get(top, 0) + 1
+        if size[top] == MAX_FAMILY + 1:
+            found.append(FieldError(field, f"a parent and all that hangs on it are at most {MAX_FAMILY} orders"))
+    return found
 
 
 class ChangeRequest(BaseModel):

@@ -26,6 +26,8 @@ from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
 from engine.errors import Problem, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
+from engine.family import TOGETHER, parent_id, parent_of, root_of, together, unsendable
+from engine.family_keeper import FamilyKeeper
 from engine.licences import Licences
 from engine.modify import Changes, revision_mismatch
 from engine.order import Order, State
@@ -55,6 +57,7 @@ class Desk:
         self.contracts = Contracts(broker, book)
         self.cancels = Cancels(book, permit, broker, clock)
         self.changes = Changes(book, permit, broker, self.cancels, settings.limits, clock)
+        self._families = FamilyKeeper(book, permit, self._licences, self.cancels, self.carry_out, clock)
         self.first_write_at: float | None = None
         book.observers.append(self._applied)
 
@@ -68,6 +71,7 @@ class Desk:
             waiting.set_result(unknown_outcome("The term ended; retry with the same key, it is safe."))
         self._in_flight.clear()
         self._licences.begin()
+        self._families.begin()
         self._sent_at.clear()
         self.cancels.begin()
 
@@ -79,6 +83,7 @@ class Desk:
     def session_opened(self, floor: int) -> None:
         """A session is up; ids on its wire start at `floor` and only rise (R4)."""
         self._licences.session_opened(floor)
+        self._families.session_opened()
         self.cancels.session_lost()
 
     def session_lost(self) -> None:
@@ -104,6 +109,10 @@ class Desk:
     async def place_all(self, requests: Sequence[OrderRequest], asker: Asker) -> list[tuple[int, Order]]:
         """Accept orders in one commit, all or none; each is answered as by `place`. Raises Problem as `place` does."""
         wanted = {order_id(self.settings.cluster, asker.subject, r.client_order_id): r for r in requests}
+        parents = {
+            oid: order_id(self.settings.cluster, asker.subject, r.parent_client_order_id)
+            for oid, r in wanted.items() if r.parent_client_order_id is not None
+        }  # fmt: skip
         for oid, request in wanted.items():
             if (known := self.book.orders.get(oid)) is not None:
                 accept.same(known, request)
@@ -114,12 +123,13 @@ class Desk:
             if oid not in self.book.orders and oid not in self._in_flight:
                 with accept.naming(place, of=len(wanted)):
                     meant[oid] = await self.contracts.meant(request, session=up)
-        while waiting := next((self._in_flight[oid] for oid in wanted if oid in self._in_flight), None):
+        named = (*wanted, *parents.values())
+        while waiting := next((self._in_flight[oid] for oid in named if oid in self._in_flight), None):
             await answer_of(waiting)
         new = [oid for oid in wanted if oid not in self.book.orders]  # and from here to the log nothing is awaited
         if not meant.keys() >= set(new):  # the book was dropped meanwhile, with what it knew a moment ago (R18)
             raise unavailable("ledger-reread", "The ledger is being read anew; try again.")
-        coming = self._submit_new(wanted, {oid: meant[oid] for oid in new}, asker) if new else {}
+        coming = self._submit_new(wanted, {oid: meant[oid] for oid in new}, parents, asker) if new else {}
         answers = []
         for oid, request in wanted.items():
             if oid in coming:
@@ -128,22 +138,26 @@ class Desk:
                 answers.append((200, accept.same(self.book.orders[oid], request)))
         return answers
 
-    def _submit_new(self, wanted: dict[str, OrderRequest], new: dict[str, Meant], asker: Asker) -> dict[str, Waiting]:
+    def _submit_new(
+        self, wanted: dict[str, OrderRequest], new: dict[str, Meant], parents: dict[str, str], asker: Asker
+    ) -> dict[str, Waiting]:
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
         accounts = accept.check_all(
-            wanted, new, self.book, self.settings.limits, database_now(self._committer), coming=len(self._in_flight)
-        )
+            wanted, new, parents, self.book, self.settings.limits, database_now(self._committer),
+            coming=len(self._in_flight),
+        )  # fmt: skip
         failpoint.hit("submit.before_commit")
         drafts, licensed = [], True
-        for oid, contract in new.items():
-            payload = intent.accepted(wanted[oid], accounts[oid], contract)
-            licensed = licensed and self._licences.may(
-                accounts[oid], contract.symbol, self._clock()
-            )  # R9: in their order
-            if licensed:
-                payload |= self._licences.issue(oid)
-            drafts.append(Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id))
+        for members in together(new, parents):  # R9: in their order, but what belongs together in one piece
+            account, symbol, count = accounts[members[0]], new[members[0]].symbol, len(members)
+            licensed = licensed and self._licences.may(account, symbol, self._clock(), count)
+            licences = self._licences.issue(members) if licensed else {}
+            family = root_of(members[0], parents) if count > 1 else None
+            for oid in members:
+                payload = intent.accepted(wanted[oid], accounts[oid], new[oid], parents.get(oid), family)
+                payload |= licences.get(oid, {})
+                drafts.append(Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id))
         loop = asyncio.get_running_loop()
         answers: dict[str, Waiting] = {oid: loop.create_future() for oid in new}
         self._in_flight |= answers
@@ -182,39 +196,56 @@ class Desk:
         self._licences.second_look = contracts
 
     def carry_out(self, events: Sequence[Event]) -> None:
-        """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes."""
+        """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes.
+
+        When a member of a family cannot be written, those behind it are not either: the gateway keeps what came before them.
+        """
+        cut: set[str] = set()
         for event in events:
             if event.order_id is None or event.payload.get("session") is None:
                 continue
             order = self.book.orders[event.order_id]
             if event.kind in _LICENCES and order.state is State.SENDING:
-                self._write(order)
+                family = order.extra.get(TOGETHER, order.id)
+                if not self._write(order, event.payload.get("transmit", True), cut=family in cut):
+                    cut.add(family)
             elif event.kind == Kind.MODIFY_LICENSED:
                 self.changes.write(event, self._reference(order), self._tell)
             elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
                 self.cancels.write(event)
 
-    def _write(self, order: Order) -> None:
+    def _write(self, order: Order, transmit: bool, *, cut: bool) -> bool:
+        """Write a licensed order, or take its licence back; whether it was written. `cut`: the one before it was not."""
         assert order.licence_epoch is not None
         assert order.session is not None
         assert order.broker_order_id is not None
         licence = Licence(order.licence_epoch, order.session, order.broker_order_id)
-        outgoing = intent.outgoing(order, self._reference(order))
+        parent = parent_id(order, self.book.orders)
+        outgoing = intent.outgoing(order, self._reference(order), parent, transmit=transmit)
         failpoint.hit("submit.before_write")
         try:
-            if (why := self.permit.refuses_write(licence, self._clock())) is None:  # R2: the check and the write,
+            why = self._kept_back(order, cut=cut) or self.permit.refuses_write(licence, self._clock())
+            if why is None:  # R2: the check and the write,
                 self._broker.place(outgoing)  # with no await between them
         except (ConnectionError, Paced) as error:
             why = str(error) or "there is no broker session"
         self._licences.unwritten.discard(order.id)
         if why is not None:
             self._take_back(order, why)
-            return
+            return False
         now = self._clock()
         self.first_write_at = self.first_write_at or now
         self.unacknowledged[order.id] = now
         self._sent_at[order.id] = utcnow()
         failpoint.hit("submit.after_write")
+        return True
+
+    def _kept_back(self, order: Order, *, cut: bool) -> str | None:
+        """Why the order must not be written for its family's sake, or None."""
+        parent = parent_of(order, self.book.orders)
+        if cut or (parent is not None and parent.state is State.SENDING and parent.id in self._licences.deciding):
+            return "an order of its family before it was not written"
+        return unsendable(order, self.book.orders)
 
     def _reference(self, order: Order) -> str:
         return str(Reference(self.tag, order.epoch, order.id))
@@ -329,8 +360,9 @@ class Desk:
     # ---- the queue behind the gate
 
     def work_queue(self) -> None:
-        """License what waits for the gate, as far as gate and pace allow. Call it often."""
+        """Settle half-sent families, then license what waits for the gate, as far as gate and pace allow. Call it often."""
         if self._committer is not None:
+            self._families.tick(self._committer)
             self._queue.work(self._committer, self._clock())
 
     def end_queue(self, reason: str) -> None:

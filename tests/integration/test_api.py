@@ -152,7 +152,7 @@ REFUSED: list[tuple[str, object, int, str, set[str]]] = [
     ("an array", [RESTING], 422, "invalid-order", {"body"}),
     ("no key", RESTING, 422, "invalid-order", {"client_order_id"}),
     ("unknown field", body(limitprice="1"), 422, "invalid-order", {"limitprice"}),
-    ("known, not served", body(parent_client_order_id="p"), 422, "invalid-order", {"parent_client_order_id"}),
+    ("a parent that nobody knows", body(parent_client_order_id="p"), 422, "invalid-order", {"parent_client_order_id"}),
     ("unknown at IB", body(symbol="NOSUCH"), 422, "invalid-order", {"symbol"}),
     ("unknown conId", body(symbol=None, con_id=1), 422, "invalid-order", {"con_id"}),
     ("off the tick", body(limit_price="1.005"), 422, "invalid-order", {"limit_price"}),

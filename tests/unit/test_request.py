@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import Problem
-from engine.request import NOT_SERVED_YET, conflict, parse_batch, parse_order, same_order
+from engine.request import MAX_FAMILY, conflict, parse_batch, parse_order, same_order
 
 GOOD: dict[str, Any] = {
     "client_order_id": "s1-000001", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "LMT",
@@ -125,9 +125,26 @@ def test_unknown_field_is_an_error_and_not_ignored() -> None:
     assert "unknown field" in refused(limitprice="1")["limitprice"]
 
 
-@pytest.mark.parametrize("field", NOT_SERVED_YET)
-def test_known_field_that_is_not_served_yet_is_refused_with_a_sentence(field: str) -> None:
-    assert "does not serve it yet" in refused(**{field: "1"})[field]
+def test_order_is_not_its_own_parent() -> None:
+    key = GOOD["client_order_id"]
+    assert "its own parent" in refused(parent_client_order_id=key)["parent_client_order_id"]
+
+
+def test_parent_stands_before_its_children_in_a_batch_and_a_family_has_its_bound() -> None:
+    def wrongs(*orders: tuple[str, str | None]) -> set[str]:
+        batch = [GOOD | {"client_order_id": key, "parent_client_order_id": parent} for key, parent in orders]
+        try:
+            parse_batch({"orders": batch})
+        except Problem as problem:
+            return {e.field for e in problem.errors}
+        return set()
+
+    assert wrongs(("p", None), ("c1", "p"), ("c2", "p")) == set()
+    assert wrongs(("c1", "elsewhere"), ("c2", "c1")) == set()
+    assert wrongs(("c1", "p"), ("p", None)) == {"orders[0].parent_client_order_id"}
+    chain = [("o0", None), *((f"o{i}", f"o{i - 1}") for i in range(1, MAX_FAMILY))]
+    assert wrongs(*chain) == set()
+    assert wrongs(*chain, ("more", "o0")) == {f"orders[{MAX_FAMILY}].parent_client_order_id"}
 
 
 @pytest.mark.parametrize("data", [None, [], "order", 1, [GOOD]])
