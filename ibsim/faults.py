@@ -23,6 +23,7 @@ FAULTS: dict[str, Parameters] = {
     "drop_acks": {"next": 1},
     "lose_orders": {"next": 1},
     "hold_inside": {"next": 1, "ms": 1000},
+    "forget_untransmitted": {},
     "reject": {"next": 1, "code": 201},
     "inactive": {"next": 1},
     "warn": {"next": 1, "code": 10349},

@@ -54,6 +54,9 @@ def _fault(book: Book, entry: Record, memory: Memory) -> None:
         memory.midnight()
     elif entry["fault"] == "hold_inside" and "order_id" in entry:
         book.ids(entry["client_id"]).add(entry["order_id"])
+    elif entry["fault"] == "forget_untransmitted" and (order := book.orders.by_perm_id.get(entry.get("perm_id", 0))):
+        order.done = True
+        book.course.forget(order)
 
 
 def _adopt(book: Book, entry: Record) -> None:

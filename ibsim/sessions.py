@@ -97,11 +97,24 @@ class Sessions:
             if self.by_client.get(session.client_id) is session:
                 del self.by_client[session.client_id]
             self.gateway.log("session_closed", session=session.number, client_id=session.client_id, reason=reason)
+            if "forget_untransmitted" in self.gateway.faults:
+                self._forget_untransmitted(session)
         elif session.state != "refused" and reason != "closed by the client":
             self.gateway.log("session_closed", session=session.number, reason=reason)
         session.state = "closed"
         self.by_number.pop(session.number, None)
         self.gateway.quotes.forget(session)
+
+    def _forget_untransmitted(self, session: Session) -> None:
+        """What the gateway kept for this session and was never told to transmit is gone, in no list."""
+        for order in self.gateway.book.orders:
+            if order.session == session.number and not order.transmit:
+                order.done = True
+                self.gateway.book.course.forget(order)
+                self.gateway.log(
+                    "fault", fault="forget_untransmitted", session=session.number, client_id=order.client_id,
+                    order_id=order.order_id, perm_id=order.perm_id, order_ref=order.order_ref,
+                )  # fmt: skip
 
     def drop(self, session: Session, reason: str, torn: bool = False) -> None:
         """Ends a session, half-open ones too, and frees its clientId."""

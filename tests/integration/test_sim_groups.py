@@ -224,3 +224,21 @@ async def test_stop_orders_say_that_they_wait_for_their_trigger():
         ib = await sim.client()
         trade = ib.placeOrder(AAPL, StopOrder("SELL", 3, 185))
         await until(lambda: trade.orderStatus.whyHeld == "trigger", "a stop that rests")
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_what_was_not_transmitted_outlives_its_session_unless_the_gateway_forgets_it(forgets: bool):
+    async with running_sim() as sim:
+        if forgets:
+            await sim.call("POST", "/faults/forget_untransmitted", {})
+        ib = await sim.client(7)
+        kept = ib.placeOrder(AAPL, LimitOrder("BUY", 1, 100, transmit=False))
+        sent = ib.placeOrder(AAPL, LimitOrder("BUY", 1, 90))
+        await until_entries(sim, "order", 2)
+        ib.client.conn.transport.abort()
+        await until_entries(sim, "session_closed", 1)
+        again = await sim.client(7)
+        shown = {t.order.orderId for t in await again.reqAllOpenOrdersAsync()}
+        assert shown == {sent.order.orderId} | (set() if forgets else {kept.order.orderId})
+        assert (await again.reqCompletedOrdersAsync(False)) == []
+        assert not await sim.journal("execution")
