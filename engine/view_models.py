@@ -53,6 +53,10 @@ class OrderAnswer(Strict):
     asked: Annotated[
         dict[str, Number] | None, Field(description="The changes that the broker was asked for and has not shown.")
     ]
+    parent_client_order_id: Annotated[
+        str | None, Field(description="The order of the same client that it is a child of.")
+    ]
+    oca_group: str | None
     epoch: int
     seq: Annotated[int, Field(description="The last event of the log that changed it.")]
     subject: str
