@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
+import pytest
+
+from engine import broker_ib
 from engine.broker import Admitted, DecoderLoss, Fact, Unreachable
 from engine.broker_ib import IbBroker
 from engine.clock import boottime, utcnow
@@ -25,7 +29,7 @@ from reconcile.diff import compare
 from reconcile.plan import Plan, make_plan
 from reconcile.run import Reconciler, Result
 from reconcile.snapshot import Identity, Snapshot
-from tests.integration.sim_fixture import PATIENCE, Sim, until
+from tests.integration.sim_fixture import PATIENCE, Sim, running_sim, until
 from tests.unit.book_factory import CLIENT, CLUSTER, FoldingCommitter, Ledger
 from tests.unit.desk_factory import ASKER, request
 
@@ -39,6 +43,18 @@ def row(*names: str) -> Callable[[F], F]:
     """Marks a test as one that makes these rows happen."""
     tested.update(names)
     return lambda test: test
+
+
+@contextlib.asynccontextmanager
+async def a_leader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
+    """A leader with a session, before a gateway of its own that may be asked for IB's own answer at any time."""
+    monkeypatch.setattr(broker_ib, "ASK_IB_EVERY", 0.0)
+    async with running_sim() as sim:
+        made = await Leader(sim).connect()
+        try:
+            yield made
+        finally:
+            made.broker.abort()
 
 
 class Leader:
@@ -139,24 +155,21 @@ class Leader:
 
     # ---- looking
 
-    async def snapshot(self, deadline: float = 2.0) -> Snapshot:
-        """One whole collection."""
+    async def snapshot(self, deadline: float = 2.0, *, linked: bool = True) -> Snapshot:
+        """One whole collection; `linked`: IB's own servers are asked too, without which nothing is absent (R6)."""
         return await collect(
-            self.broker,
-            deadline=deadline,
-            book=self.ledger.book,
-            session=self.session,
+            self.broker, deadline=deadline, book=self.ledger.book, session=self.session, prove_link=linked,
             losses=lambda: self.inbound.losses,
-        )
+        )  # fmt: skip
 
     def plan(self, snapshot: Snapshot, *, last: bool = True) -> Plan:
         """What the table says of it."""
         book = self.ledger.book
         return make_plan(book, snapshot, compare(book, snapshot, ME), ME, utcnow(), last=last, may_cancel=True)
 
-    async def rows(self, deadline: float = 2.0) -> list[str]:
+    async def rows(self, deadline: float = 2.0, *, linked: bool = True) -> list[str]:
         """Names of the rows that fit what the gateway shows now; nothing is written."""
-        return [ruling.row.name for ruling in self.plan(await self.snapshot(deadline)).rulings]
+        return [ruling.row.name for ruling in self.plan(await self.snapshot(deadline, linked=linked)).rulings]
 
     async def reconcile(self, deadline: float = 2.0) -> Result:
         """A whole reconciliation; the gate may open after it."""

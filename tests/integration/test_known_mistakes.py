@@ -11,18 +11,16 @@ from engine.broker import InUse
 from engine.events import Kind
 from engine.order import State
 from engine.request import parse_change
-from tests.integration.sim_fixture import running_sim, until, until_entries
-from tests.integration.table_fixture import Leader
+from tests.integration.sim_fixture import until, until_entries
+from tests.integration.table_fixture import Leader, a_leader
 from tests.unit.desk_factory import ASKER
 
 
 @pytest.fixture
-async def leader() -> AsyncIterator[Leader]:
+async def leader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
     """A leader with a session."""
-    async with running_sim() as sim:
-        made = await Leader(sim).connect()
+    async with a_leader(monkeypatch) as made:
         yield made
-        made.broker.abort()
 
 
 @pytest.mark.rule(1)

@@ -15,18 +15,16 @@ from engine.request import parse_change
 from reconcile.plan import TABLE
 from reconcile.snapshot import COMPLETED_ORDERS
 from tests.integration import test_table_trades
-from tests.integration.sim_fixture import running_sim, until, until_entries
-from tests.integration.table_fixture import Leader, row, tested
+from tests.integration.sim_fixture import until, until_entries
+from tests.integration.table_fixture import Leader, a_leader, row, tested
 from tests.unit.desk_factory import ASKER
 
 
 @pytest.fixture
-async def leader() -> AsyncIterator[Leader]:
+async def leader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
     """A leader with a session."""
-    async with running_sim() as sim:
-        made = await Leader(sim).connect()
+    async with a_leader(monkeypatch) as made:
         yield made
-        made.broker.abort()
 
 
 def test_every_row_of_the_table_happens_at_the_stand_in() -> None:
@@ -189,6 +187,24 @@ async def test_change_that_was_in_flight_is_what_the_broker_shows(leader: Leader
     assert len(await leader.sim.journal("modify")) == 1
 
 
+@row("dead_traded", "dead_traded_known")
+@pytest.mark.rule(1)
+async def test_order_that_an_operator_called_dead_and_that_traded_is_booked_and_told(leader: Leader) -> None:
+    await leader.sim.fault("hold_inside", next=1, ms=1200)
+    oid = await leader.place(limit_price="500.00")  # fills as soon as the gateway takes it
+    await leader.after_a_failover()
+    await leader.reconcile()
+    leader.ledger.write(
+        Draft(Kind.ORDER_CANCELLED, {"reason": "operator_dead"}, utcnow(), oid),
+        Draft(Kind.BREAK_RESOLVED, {"id": leader.the_break().id, "resolution": "dead"}, utcnow(), oid),
+    )
+    await until_entries(leader.sim, "execution", 1)
+    assert "dead_traded" in await leader.rows()
+    await leader.reconcile()
+    assert (leader.order(oid).filled, leader.breaks()) == (10, ["reopened"])
+    assert "dead_traded_known" in await leader.rows()
+
+
 # ---- ended while nobody was there
 
 
@@ -309,7 +325,7 @@ async def test_order_by_hand_is_recorded_and_its_end_too(leader: Leader) -> None
     assert order.state is State.CANCELLED
 
 
-@row("external_gone")
+@row("external_gone", "external_unproven")
 async def test_record_of_an_order_by_hand_ends_when_the_broker_shows_it_nowhere(leader: Leader) -> None:
     by_hand = {"symbol": "AAPL", "side": "SELL", "quantity": "3", "limit_price": "500.00"}
     made = await leader.sim.call("POST", "/orders", by_hand, status=201)
@@ -318,6 +334,7 @@ async def test_record_of_an_order_by_hand_ends_when_the_broker_shows_it_nowhere(
     await leader.sim.call("DELETE", f"/orders/{made['perm_id']}")
     await leader.sim.fault("midnight")
     await leader.connect()
+    assert await leader.rows(linked=False) == ["external_unproven"]
     assert await leader.rows() == ["external_gone"]
     await leader.reconcile()
     assert [order.state for order in leader.ledger.book.orders.values()] == [State.CANCELLED]

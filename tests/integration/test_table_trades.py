@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from engine.order import State
-from tests.integration.sim_fixture import running_sim, until_entries
-from tests.integration.table_fixture import MANUAL, Leader, row
+from tests.integration.sim_fixture import until_entries
+from tests.integration.table_fixture import MANUAL, Leader, a_leader, row
 
 
 @pytest.fixture
-async def leader() -> AsyncIterator[Leader]:
+async def leader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
     """A leader with a session."""
-    async with running_sim() as sim:
-        made = await Leader(sim).connect()
+    async with a_leader(monkeypatch) as made:
         yield made
-        made.broker.abort()
 
 
 async def trade_by_hand(leader: Leader, side: str = "BUY", quantity: str = "5") -> dict[str, Any]:
