@@ -13,6 +13,7 @@ from engine import intent, risk
 from engine.book import Book
 from engine.contracts import Meant
 from engine.errors import FieldError, Problem, invalid, unavailable
+from engine.events import FAMILY_LEVEL
 from engine.order import Order, State
 from engine.request import OrderRequest, conflict
 
@@ -74,6 +75,15 @@ def reduces(request: OrderRequest, contract: Meant, account: str, book: Book) ->
          if (*o.contract_key, o.side) == (account, contract.symbol, request.side)), Decimal(0),
     )  # fmt: skip
     return request.quantity + open_there <= abs(held)
+
+
+def check_level(level: int) -> None:
+    """R22: a child is accepted only where every version that may lead sends it as one. Raises Problem 422."""
+    if level < FAMILY_LEVEL:
+        said = (
+            f"not before the ledger is at level {FAMILY_LEVEL}, it is at {level}: run `adapter migrate --raise-level`"
+        )
+        raise invalid(FieldError("parent_client_order_id", said))
 
 
 def _check_same(request: OrderRequest, contract: Meant, account: str, parent: Parent) -> None:

@@ -60,6 +60,10 @@ LEVELS: dict[Kind, int] = {kind: 1 if kind in _LEVEL_1 else 2 for kind in Kind}
 has been released, its new kinds are listed with their level and LEDGER_LEVEL is raised for the next ones."""
 
 
+FAMILY_LEVEL = 2
+"""The ledger level from which on an order may hang on another one: an older version would send it as an order of its own (R22)."""
+
+
 def above(level: int, kinds: Sequence[Kind]) -> str | None:
     """R22: why events of these kinds are not written while the database is at `level`, or None when they may be."""
     early = sorted({kind.value for kind in kinds if LEVELS[kind] > level})

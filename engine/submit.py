@@ -143,6 +143,8 @@ class Desk:
     ) -> dict[str, Waiting]:
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
+        if parents.keys() & new.keys():
+            accept.check_level(self._committer.level)
         accounts = accept.check_all(
             wanted, new, parents, self.book, self.settings.limits, database_now(self._committer),
             coming=len(self._in_flight),

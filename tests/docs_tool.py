@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.family import TABLE as FAMILY_TABLE
 from engine.order import FINAL, TRANSITIONS, State
 from ha.role import diagram
 from reconcile.table import TABLE
@@ -53,11 +54,19 @@ def reconciliation_table() -> str:
     return "\n".join(rows)
 
 
+def family_table() -> str:
+    """The rows of `engine.family`: every one that fits is carried out."""
+    rows = ["| case | what is done | when and why |", "|---|---|---|"]
+    rows += [f"| `{row.name}` | {row.act} | {row.says} |" for row in FAMILY_TABLE]
+    return "\n".join(rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "role-machine": lambda: f"```mermaid\n{diagram()}\n```",
     "order-machine": lambda: f"```mermaid\n{order_diagram()}\n```",
     "order-transitions": order_transitions,
     "reconciliation-table": reconciliation_table,
+    "family-table": family_table,
 }
 
 

@@ -25,7 +25,7 @@ from engine.broker import (
     Unreachable,
 )
 from engine.commit import Done, Outcome
-from engine.events import Draft, Event, Kind, place
+from engine.events import LEDGER_LEVEL, Draft, Event, Kind, place
 from engine.order import Order
 from engine.pace import DoorPace
 from engine.reference import Reference, cluster_tag, order_id
@@ -136,6 +136,7 @@ class FoldingCommitter:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.closed, self.refused = ledger, False, list[str]()
         self.database_offset: float | None = None
+        self.level = LEDGER_LEVEL
         self.script: list[
             tuple[Outcome, str]
         ] = []  # answers for the next groups with drafts, instead of committing them

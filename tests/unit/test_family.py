@@ -12,7 +12,7 @@ from engine.broker import BrokerError, Paced
 from engine.clock import utcnow
 from engine.desk_settings import Asker
 from engine.errors import Problem
-from engine.events import Kind
+from engine.events import FAMILY_LEVEL, Kind
 from engine.family import OUTLIVED_FOR, TABLE, Act, Family, rule
 from engine.order import Order, State
 from engine.position import Break
@@ -215,6 +215,14 @@ async def test_child_of_an_order_that_nobody_knows_is_422_with_the_field(scene: 
 async def test_child_of_another_subjects_order_is_refused(scene: Scene) -> None:
     await scene.desk.place(request("p", **ENTRY), Asker("somebody", "c"))
     assert (await refusal(scene)).status == 422
+
+
+@pytest.mark.rule(22)
+async def test_child_is_refused_while_an_older_version_may_lead(scene: Scene) -> None:
+    await scene.place("p", **ENTRY)
+    scene.committer.level = FAMILY_LEVEL - 1
+    assert "--raise-level" in (await refusal(scene)).errors[0].message
+    await scene.place("alone")
 
 
 @pytest.mark.parametrize("end", ["final", "in doubt", "being cancelled"])
