@@ -237,6 +237,19 @@ def waits(order: Order, orders: Mapping[str, Order]) -> bool:
     return not parent.filled and (parent.state not in (State.QUEUED, *_AT_IB) or parent.cancel_requested)
 
 
+def is_needed_exit(
+    order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]], holds: Iterable[Break]
+) -> bool:
+    """Whether the order closes no more than what its parent has opened and its siblings have not closed, and none of the holds
+    is about anything but its family (R29)."""
+    parent = parent_of(order, orders)
+    if parent is None or not parent.filled or order.side == parent.side:
+        return False
+    members = {parent.id, *children.get(parent.id, ())}
+    closed = sum((orders[oid].filled for oid in members if orders[oid].side == order.side), Decimal(0))
+    return order.quantity <= parent.filled - closed and all(b.order_id in members for b in holds)
+
+
 def unsendable(order: Order, orders: Mapping[str, Order]) -> str | None:
     """Why the bytes of an order must not be written, for its parent's sake; None when they may."""
     parent = parent_of(order, orders)

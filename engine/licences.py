@@ -12,7 +12,7 @@ from typing import Any
 from engine.book import Book
 from engine.broker import Broker
 from engine.desk_settings import DeskSettings
-from engine.family import waits
+from engine.family import is_needed_exit, waits
 from engine.order import Order
 from engine.pace import OrderPace
 from engine.permit import Permit
@@ -68,11 +68,16 @@ class Licences:
 
     def frozen(self, order: Order) -> bool:
         """Whether the order's contract is held by a break that it does not name, a doubt about it is being decided, or its
-        parent keeps it waiting."""
+        parent keeps it waiting. The exit of what its parent has opened passes a hold that is about its own family."""
         if order.contract_key in self.second_look or waits(order, self._book.orders):
             return True
         hold = self._book.holding(*order.contract_key)
-        return hold is not None and hold.id != order.extra.get("break_id")
+        if hold is None or hold.id == order.extra.get("break_id"):
+            return False
+        account, symbol = order.contract_key
+        found = self._book.open_breaks.values()
+        holds = [b for b in found if b.holds and b.symbol in ("", symbol) and b.account in ("", account)]
+        return not is_needed_exit(order, self._book.orders, self._book.children, holds)
 
     def issue(self, family: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The payloads that license these orders, by id, for the present session, under the next ids.

@@ -446,3 +446,42 @@ def test_child_on_its_parents_side_is_no_exit(scene: Scene) -> None:
 def test_every_row_has_a_name_and_a_sentence() -> None:
     assert len({row.name for row in TABLE}) == len(TABLE)
     assert all(row.says.endswith(".") for row in TABLE)
+
+
+def hold(scene: Scene, about: Order | None) -> None:
+    scene.ledger.add(
+        Kind.BREAK_OPENED, None if about is None else about.id, id=f"b-{about and about.client_order_id}", kind="in_doubt",
+        symbol="AAPL", account=ACCOUNT, holds=True, ours={}, broker={},
+    )  # fmt: skip
+
+
+async def half_filled(scene: Scene) -> tuple[Order, Order, Order]:
+    """A parent that filled, one exit in doubt, and one that was never sent."""
+    parent = await scene.place("p", **ENTRY)
+    show(scene, parent)
+    doubtful = await scene.place("c1", **PROFIT)
+    scene.shut()
+    waiting = await scene.place("c2", **LOSS)
+    scene.ledger.add(Kind.ORDER_IN_DOUBT, doubtful.id, reason="x")
+    fill(scene, parent, "4")
+    return parent, doubtful, waiting
+
+
+async def test_unsent_exit_of_what_its_parent_has_opened_passes_its_own_familys_hold(scene: Scene) -> None:
+    parent, doubtful, waiting = await half_filled(scene)
+    hold(scene, doubtful)
+    scene.open()
+    assert waiting.state is State.QUEUED, "it would close more than there is"
+    fill(scene, parent, "6")
+    scene.tick()
+    assert waiting.state is State.SENDING
+    assert breaks(scene)[0].ours["exits"] == "c2 QUEUED"
+
+
+async def test_unsent_exit_waits_behind_a_hold_that_is_about_something_else(scene: Scene) -> None:
+    parent, doubtful, waiting = await half_filled(scene)
+    fill(scene, parent, "6")
+    hold(scene, doubtful)
+    hold(scene, None)
+    scene.open()
+    assert waiting.state is State.QUEUED
