@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from ib_async import IB, LimitOrder, MarketOrder, Order, Stock, StopOrder
@@ -227,8 +228,10 @@ async def test_stop_orders_say_that_they_wait_for_their_trigger():
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-async def test_what_was_not_transmitted_outlives_its_session_unless_the_gateway_forgets_it(forgets: bool):
-    async with running_sim() as sim:
+async def test_what_was_not_transmitted_outlives_its_session_unless_the_gateway_forgets_it(
+    forgets: bool, tmp_path: Path
+):
+    async with running_sim(journal=tmp_path / "journal") as sim:
         if forgets:
             await sim.call("POST", "/faults/forget_untransmitted", {})
         ib = await sim.client(7)
@@ -242,3 +245,6 @@ async def test_what_was_not_transmitted_outlives_its_session_unless_the_gateway_
         assert shown == {sent.order.orderId} | (set() if forgets else {kept.order.orderId})
         assert (await again.reqCompletedOrdersAsync(False)) == []
         assert not await sim.journal("execution")
+    async with running_sim(journal=tmp_path / "journal") as sim:  # and what it knows after its own restart is the same
+        ib = await sim.client(7)
+        assert {t.order.orderId for t in await ib.reqAllOpenOrdersAsync()} == shown

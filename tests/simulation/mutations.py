@@ -82,16 +82,16 @@ def send_before_commit(_world: World) -> Iterator[None]:
     """The bytes leave before the licence is committed."""
     submit = engine.submit.Desk._submit
 
-    def early(self: Any, committer: Committer, drafts: Any, answer: Any, oid: str) -> None:
+    def early(self: Any, committer: Committer, drafts: Any, answers: Any) -> None:
         for draft in drafts:
             p = draft.payload
             if draft.kind is Kind.ORDER_ACCEPTED and p.get("session") is not None:
-                self._broker.place(_bytes_of(self.tag, committer.epoch, oid, p))
-        submit(self, committer, drafts, answer, oid)
+                self._broker.place(_bytes_of(self.tag, committer.epoch, draft.order_id, p))
+        submit(self, committer, drafts, answers)
 
     with (
         patch.object(engine.submit.Desk, "_submit", early),
-        patch.object(engine.submit.Desk, "_write", lambda *_: None),
+        patch.object(engine.submit.Desk, "_write", lambda *_, **__: True),
     ):
         yield
 

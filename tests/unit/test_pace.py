@@ -115,3 +115,31 @@ def test_door_without_a_limit_is_never_full() -> None:
     assert (pace.used(1000.0), pace.full(1000.0), pace.wait(1000.0)) == (0, False, 0.0)
     assert pace.order_may(1000.0, 500)
     assert pace.cancel_may(1000.0, 500)
+
+
+@given(st.integers(1, 12).map(float), st.lists(st.tuples(st.integers(1, 6), st.integers(0, 900)), max_size=40))
+def test_what_belongs_together_goes_whole_or_not_at_all_and_keeps_to_the_rate(
+    rate: float, wishes: list[tuple[int, int]]
+) -> None:
+    pace, now, times = Pace(rate), 1000.0, list[float]()
+    for count, gap in wishes:
+        now += gap / 1000
+        if pace.take(now, count):
+            times += [now] * count
+        else:
+            assert len([t for t in times if now - t < 1.0]) + count > rate, "there was room"
+    for start in set(times):
+        within = len([t for t in times if start <= t < start + 1.0 - 1e-9])
+        assert within <= rate or within == times.count(start), (
+            "more than the rate only as one family, in a second of its own"
+        )
+
+
+def test_family_is_licensed_where_the_door_has_room_for_all_of_it() -> None:
+    pace = written(DoorPace(45.0), 36, 1000.0)
+    assert pace.order_may(1000.1, 0, 4)
+    assert not pace.order_may(1000.1, 0, 5)
+    small = DoorPace(8.0)
+    assert small.order_may(1000.0, 0, 8), "more than orders usually may, through an empty second"
+    assert not small.order_may(1000.0, 1, 8)
+    assert not small.order_may(1000.0, 0, 9), "it would be cut at the door"
