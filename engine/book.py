@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from engine.digest import Entity, fingerprint
 from engine.events import Event
+from engine.family import PARENT
 from engine.fold import FOLDS, filled_by
 from engine.order import MOVES, Order, State, next_state
 from engine.position import Break, Execution, Position
@@ -133,7 +134,7 @@ class Book:
             self.keys[key] = order.id
         if not order.external:
             self.raise_floor(order.broker_order_id)
-        if (parent := order.extra.get("parent")) is not None:
+        if (parent := order.extra.get(PARENT)) is not None:
             self.children.setdefault(parent, []).append(order.id)
         self._index(order)
         self.count(order)

@@ -16,6 +16,7 @@ from engine.broker import (
     OpenOrder,
     Outgoing,
 )
+from engine.family import PARENT
 
 UNSET = sys.float_info.max
 """How IB writes "no value" in a floating point field."""
@@ -74,7 +75,7 @@ def order(order: Outgoing) -> dict[str, Any]:
     ours = ".".join(order.reference.split(".")[:2])  # a group's name is the account's: nobody else's may be the same
     if group := order.extra.get("oca_group"):
         said |= {"ocaGroup": f"{ours}.{group}", "ocaType": 1}  # the rest is cancelled, with overfill protection
-    elif parent := order.extra.get("parent"):
+    elif parent := order.extra.get(PARENT):
         # IB groups children by itself, but not one that comes after its parent's fill. What one fills, the others have less
         said |= {"ocaGroup": f"{ours}.{parent}", "ocaType": 2}
     if order.limit_price is not None:

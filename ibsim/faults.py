@@ -21,10 +21,10 @@ FAULTS: dict[str, Parameters] = {
     "pacing": {"limit": 50, "over": "error"},
     # orders
     "drop_acks": {"next": 1},
-    "lose_orders": {"next": 1},
+    "lose_orders": {"next": 1, "skip": 0},
     "hold_inside": {"next": 1, "ms": 1000},
     "forget_untransmitted": {},
-    "reject": {"next": 1, "code": 201},
+    "reject": {"next": 1, "code": 201, "skip": 0},
     "inactive": {"next": 1},
     "warn": {"next": 1, "code": 10349},
     "twin": {"next": 1, "of": "orders"},
@@ -40,7 +40,7 @@ FAULTS: dict[str, Parameters] = {
     "correction": {"exec_id": "", "quantity": "", "price": ""},
     "midnight": {},
 }
-"""Every fault with its parameters' defaults. One with `next` wears off after so many orders."""
+"""Every fault with its parameters' defaults. One with `next` wears off after so many orders, with `skip` so many go by before."""
 
 CHOICES = {
     ("no_end", "request"): ("executions", "open_orders", "completed", "positions"),
@@ -93,6 +93,9 @@ class Faults:
         """The parameters if the fault strikes now; one with `next` is used up by so many calls."""
         parameters = self.active.get(name)
         if parameters is None:
+            return None
+        if parameters.get("skip"):
+            self.active[name] = {**parameters, "skip": parameters["skip"] - 1}
             return None
         if "next" in parameters:
             left = parameters["next"] - 1

@@ -139,6 +139,32 @@ def test_refused_child_has_its_parent_cancelled(pair: RunningPair) -> None:
     assert kinds(pair, top["id"]).count("cancel") == 1
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_refused_member_of_a_batch_has_the_rest_of_its_family_cancelled(pair: RunningPair, place: int) -> None:
+    leader = pair.leader
+    pair.control("POST", "/faults/reject", {"next": 1, "code": 201, "skip": place})
+    family = placed(leader, bracket("TSLA", "1.00", "900.00", "0.50"))
+    in_state(leader, family[place]["id"], "REJECTED")
+    for order in family[:place] + family[place + 1 :]:
+        in_state(leader, order["id"], "CANCELLED")
+    assert kinds(pair, family[0]["id"]).count("cancel") == 1
+    assert ("working" in kinds(pair, family[0]["id"])) is (place == 1), "its last member transmits a family"
+
+
+def test_lost_member_of_a_batch_has_the_rest_of_its_family_cancelled(pair: RunningPair) -> None:
+    leader = pair.leader
+    pair.control("POST", "/faults/lose_orders", {"next": 1, "skip": 2})
+    family = placed(leader, bracket("TSLA", "900.00", "950.00", "0.50"))  # it would trade at once
+    in_state(leader, family[2]["id"], "IN_DOUBT")
+    for order in family[:2]:
+        in_state(leader, order["id"], "CANCELLED")
+        assert "working" not in kinds(pair, order["id"]), "it was in no market"
+    [doubt] = open_breaks(pair.leader, "in_doubt")
+    dead = call(pair.leader, "POST", f"/api/v1/breaks/{doubt['id']}", {"resolution": "dead", "reason": "lost"})
+    assert dead.status == 200, dead.content
+    assert not open_breaks(pair.leader, "naked")
+
+
 def test_child_of_an_order_that_ended_is_409(pair: RunningPair) -> None:
     leader = pair.leader
     parent, profit, _ = bracket("IBM", "1.00", "900.00", "0.50")
