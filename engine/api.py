@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from engine import views
+from engine.archive import Archive
 from engine.auth import Access
 from engine.book import Book
 from engine.clock import Clock, boottime
@@ -17,8 +18,10 @@ from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.events import Event
 from engine.http import Request, Response, Server
 from engine.inbound import Inbound
+from engine.lists import Asked, Lists
 from engine.order import Order, State
 from engine.reference import order_id
+from engine.repeat import Repeats
 from engine.request import OrderRequest, conflict, parse_batch, parse_change, parse_order, same_order
 from engine.submit import Desk
 
@@ -46,9 +49,11 @@ class Api:
         inbound: Inbound,
         access: Access,
         standing: Callable[[], Standing],
+        archive: Archive,
         clock: Clock = boottime,
     ) -> None:
         self._book, self._desk, self._inbound = book, desk, inbound
+        self._repeats, self._lists = Repeats(book, desk, archive), Lists(book, archive)
         self._access, self._standing, self._clock = access, standing, clock
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         book.observers.append(self._applied)
@@ -75,7 +80,7 @@ class Api:
         if not self._standing().leads:
             return self._elsewhere(request, self._repeated(wanted, asker))
         wait = _wait(request)
-        status, order = await self._desk.place(wanted, asker)
+        [(status, order)] = await self._repeats.place_all([wanted], asker)
         if wait:
             order = await self._evidence(order, wait)
         return self._answer(
@@ -88,7 +93,7 @@ class Api:
         wanted = parse_batch(request.json())
         if not self._standing().leads:
             return self._elsewhere(request, None)
-        answers = await self._desk.place_all(wanted, asker)
+        answers = await self._repeats.place_all(wanted, asker)
         return self._answer(max(status for status, _ in answers), {"orders": [views.order(o) for _, o in answers]})
 
     def _repeated(self, wanted: OrderRequest, asker: Asker) -> Order | None:
@@ -117,7 +122,8 @@ class Api:
         asker = self._access.asker(request, "trader")
         if not self._standing().leads:
             return self._elsewhere(request, None)
-        return self._answer(202, views.order(await self._desk.cancel(request.params["id"], asker)))
+        oid = request.params["id"]
+        return self._answer(202, views.order(await self._known(oid, self._desk.cancel(oid, asker))))
 
     async def cancel_all(self, request: Request) -> Response:
         """`DELETE /orders?symbol=`: every open order of this subject in the symbol; 202 with the list."""
@@ -142,7 +148,16 @@ class Api:
         wanted = parse_change(request.json())
         if not self._standing().leads:
             return self._elsewhere(request, None)
-        return self._answer(202, views.order(await self._desk.modify(request.params["id"], wanted, asker)))
+        oid = request.params["id"]
+        return self._answer(202, views.order(await self._known(oid, self._desk.modify(oid, wanted, asker))))
+
+    async def _known(self, oid: str, call: Awaitable[Order]) -> Order:
+        """What a call about an order answers; one that left memory has ended, and is not unknown."""
+        try:
+            return await call
+        except Problem as refused:
+            said = await self._repeats.said(refused, oid)
+            raise said from refused
 
     async def orders(self, request: Request) -> Response:
         """`GET /orders`, oldest change first."""
@@ -151,30 +166,21 @@ class Api:
         query = request.query
         state = _state(query.get("state") or None)
         symbol, key = query.get("symbol") or None, query.get("client_order_id") or None
-        found = [
-            o
-            for o in self._book.orders.values()
-            if o.seq > after
-            and (state is None or o.state is state)
-            and (symbol is None or o.symbol == symbol)
-            and (key is None or o.client_order_id == key)
-        ]
-        if key is not None and not found and not await self._leads_now():
+        rows, following = await self._lists.orders(Asked(after, limit, state, symbol, key))
+        if key is not None and not rows and not await self._leads_now():
             return self._elsewhere(request, None)  # R36: an empty list would read as "never accepted"
-        found.sort(key=lambda o: o.seq)
-        return self._page(
-            "orders", [views.order(o) for o in found[:limit]], found[limit - 1].seq if len(found) > limit else None
-        )
+        return self._answer(200, {"orders": rows, "next": following})
 
     async def one_order(self, request: Request) -> Response:
         """`GET /orders/{id}`."""
         self._access.asker(request, "viewer")
-        order = self._book.orders.get(request.params["id"])
+        oid = request.params["id"]
+        order = self._book.orders.get(oid) or await self._repeats.order(oid)
         if order is not None:
             return self._answer(200, views.order(order))
         if not await self._leads_now():
             return self._elsewhere(request, None)  # R36: a standby never answers 404
-        raise Problem(404, "no-such-order", "No such order", f"There is no order {request.params['id']}.")
+        raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
 
     async def _leads_now(self) -> bool:
         """Whether this replica led when it was asked: proven by a commit that began after the request came (R36)."""
@@ -186,12 +192,8 @@ class Api:
         """`GET /executions`, in the order in which they were booked."""
         self._access.asker(request, "viewer")
         after, limit = _page(request)
-        found = sorted((e for e in self._book.executions.values() if e.seq > after), key=lambda e: e.seq)
-        rows = []
-        for e in found[:limit]:
-            order = self._book.orders.get(e.order_id) if e.order_id else None
-            rows.append(views.execution(e, order.client_order_id if order else None))
-        return self._page("executions", rows, found[limit - 1].seq if len(found) > limit else None)
+        rows, following = await self._lists.executions(after, limit)
+        return self._answer(200, {"executions": rows, "next": following})
 
     async def positions(self, request: Request) -> Response:
         """`GET /positions`."""
@@ -227,9 +229,6 @@ class Api:
             "Adapter-Role": standing.role, "Adapter-Epoch": str(standing.epoch), "Adapter-Seq": str(self._book.seq),
         } | (headers or {})  # fmt: skip
         return Response(status, body, stamped)
-
-    def _page(self, name: str, rows: list[dict[str, Any]], following: int | None) -> Response:
-        return self._answer(200, {name: rows, "next": following})
 
 
 def _page(request: Request) -> tuple[int, int]:

@@ -2,18 +2,22 @@
 
 One function, `Book.apply`, is used by the leader, the standby, a rebuild and the tests; what each kind of event does stands in
 `engine.fold`. Equal logs give equal books, and `digest` says so in one number (G8): the sum modulo 2^64 of each entity's
-fingerprint, kept in O(1) per event, so that the order of unrelated events does not matter.
+fingerprint, kept in O(1) per event, so that the order of unrelated events does not matter. Orders that ended long ago leave memory
+(`engine.evict`); the digest goes on to count them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from engine.digest import Entity, fingerprint
 from engine.events import Event
+from engine.evict import KEEP_ENDED, evict, is_named
+from engine.evicted import Evicted
 from engine.family import PARENT
 from engine.fold import FOLDS, filled_by
 from engine.order import MOVES, Order, State, next_state
@@ -34,7 +38,9 @@ class Hole(Exception):
 class Book:
     """The folded state at `seq`. Reads are plain attributes; only `apply` writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_ended: int = KEEP_ENDED) -> None:
+        """`keep_ended`: orders that have ended and stay in memory; the same on both replicas."""
+        self.keep_ended = keep_ended
         self.seq = 0
         self.digest = 0
         self.orders: dict[str, Order] = {}
@@ -59,14 +65,26 @@ class Book:
             str, ...
         ] = ()  # as the gateway named them, the default one first; the standby knows them too
         self.order_id_floor = 1  # the next broker order id is at least this; never lowered
-        self.dirty: set[tuple[str, object]] = set()  # entities touched since somebody last took them (projection)
+        self.ended: OrderedDict[str, None] = OrderedDict()  # orders that have ended, in the order in which they did
+        self.detained: dict[str, None] = {}  # those whose turn to leave came while an open break named them
+        self.loose: OrderedDict[tuple[str, str], None] = OrderedDict()  # executions of no order, as they were booked
+        self.executions_of: dict[str, list[tuple[str, str]]] = {}  # order id -> its executions, as they were booked
+        self.earlier_exec_ids: dict[tuple[str, str], list[str]] = {}  # of executions that were corrected
+        self.numbers: dict[str, list[tuple[str, int]]] = {}  # order id -> where the two indexes by number name it
+        self.evicted = Evicted()
+        self.left: tuple[str, ...] = ()  # orders that left memory with the last event
+        self.dirty: dict[
+            tuple[str, object], int
+        ] = {}  # entities that the tables may lack: the event of their last change
+        self.leaving: dict[tuple[str, object], Entity] = {}  # those of them that left memory
+        self.projected = 0  # the event up to which the tables that people query are known to stand
         self.observers: list[Callable[[Event], None]] = []  # told after each event, in order
         self._digests: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_DIGESTS)
 
     def reset(self) -> None:
         """Forget everything and stand before the first event; observers stay."""
         observers = self.observers
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self.keep_ended)  # type: ignore[misc]
         self.observers = observers
 
     # ---- reading
@@ -106,11 +124,30 @@ class Book:
             event = dataclasses.replace(event, at=event.at.astimezone(UTC))
         fold(self, event, event.payload)
         self.seq = event.seq
+        self.left = self.evict()
         self._digests.append((self.seq, self.digest))
         for observer in self.observers:
             observer(event)
 
+    def projected_to(self, seq: int) -> None:
+        """The tables that people query stand at `seq`: what changed up to there need not be written, nor kept for it."""
+        self.projected = max(self.projected, seq)
+        done = list(takewhile(lambda name: self.dirty[name] <= seq, self.dirty))
+        for name in done:
+            del self.dirty[name]
+            self.leaving.pop(name, None)
+
     # ---- for the fold's functions only
+
+    def evict(self) -> tuple[str, ...]:
+        """Let go of what is too much; ids of the orders that left."""
+        return evict(self) if len(self.ended) > self.keep_ended or len(self.loose) > self.keep_ended else ()
+
+    def touch(self, kind: str, key: object) -> None:
+        """The event that is being folded changed this entity."""
+        self.dirty.pop((kind, key), None)
+        if self.seq >= self.projected:
+            self.dirty[kind, key] = self.seq + 1
 
     def count(self, entity: Entity) -> None:
         """Count `entity` as it is now, instead of as it was counted before."""
@@ -138,6 +175,19 @@ class Book:
             self.children.setdefault(parent, []).append(order.id)
         self._index(order)
         self.count(order)
+
+    def restore(self, order: Order) -> None:
+        """An order that had left memory; the digest counts it already."""
+        self.orders[order.id] = order
+        if order.key is not None:
+            self.keys[order.key] = order.id
+        self._index(order)
+
+    def freed(self, oid: str) -> None:
+        """A break about this order was resolved: with no other one open it may leave, as if it had ended now."""
+        if oid in self.detained and not is_named(self, oid):
+            del self.detained[oid]
+            self.ended[oid] = None
 
     def change(self, event: Event, write: Callable[[Order], None]) -> Order:
         """Move an order along its table, then let `write` note the details. Raises IllegalTransition, ValueError."""
@@ -175,7 +225,9 @@ class Book:
         key, contract = (new.account, new.root), (new.account, new.con_id)
         if old is not None:
             new.fingerprint = old.fingerprint  # takes the old one's place in the digest
+            self.earlier_exec_ids.setdefault(key, []).append(old.exec_id)
         self.executions[key] = new
+        self._sort_execution(key, new, old)
         self.exec_by_id[new.exec_id] = key
         self.count(new)
         position = self.positions.get(contract)
@@ -186,9 +238,18 @@ class Book:
         else:
             position.rebuild(e for e in self.executions.values() if (e.account, e.con_id) == contract)
         self.count(position)
-        self.dirty.update({("execution", key), ("position", contract)})
+        self.touch("execution", key)
+        self.touch("position", contract)
 
     # ---- inside
+
+    def _sort_execution(self, key: tuple[str, str], new: Execution, old: Execution | None) -> None:
+        """With its order, or among those of none: it leaves memory with the one, or by its age."""
+        if new.order_id is None or new.order_id not in self.orders:
+            self.loose.setdefault(key)
+        elif old is None or old.order_id != new.order_id:
+            self.loose.pop(key, None)
+            self.executions_of.setdefault(new.order_id, []).append(key)
 
     def _touched(self, order: Order, seq: int, at: datetime) -> None:
         order.seq, order.updated_at = seq, at
@@ -200,9 +261,14 @@ class Book:
     def _index(self, order: Order) -> None:
         oid, final = order.id, order.final
         if order.broker_order_id is not None and not order.external:
-            self.by_broker_id[order.broker_order_id] = oid
+            self._number("broker", self.by_broker_id, order.broker_order_id, oid)
         if order.perm_id:
-            self.by_perm_id[order.perm_id] = oid
+            self._number("perm", self.by_perm_id, order.perm_id, oid)
+        if not final:
+            self.ended.pop(oid, None)
+            self.detained.pop(oid, None)
+        elif oid not in self.detained:
+            self.ended.setdefault(oid)
         if final:
             self.open_ids.pop(oid, None)
         elif oid not in self.open_ids:
@@ -215,7 +281,12 @@ class Book:
             self.queued = self._in_accept_order(self.queued)
         _keep(self.open_externals, oid, order.external and not final)
         _keep(self.cancels_wanted, oid, order.cancel_requested and order.cancel_session is None and not final)
-        self.dirty.add(("order", oid))
+        self.touch("order", oid)
+
+    def _number(self, name: str, index: dict[int, str], number: int, oid: str) -> None:
+        if index.get(number) != oid:
+            index[number] = oid
+            self.numbers.setdefault(oid, []).append((name, number))
 
     def _in_accept_order(self, ids: dict[str, None]) -> dict[str, None]:
         """`ids` with its last one put where it belongs: at the end, unless it came back (a licence taken back, a reopened end)."""

@@ -31,6 +31,7 @@ class Cancels:
         self._coming: set[str] = set()  # orders whose cancel is being licensed
         self.unconfirmed = Unconfirmed()
         self._written: dict[str, float] = {}  # order id -> when its cancel was written, until the order has ended
+        book.observers.append(self._applied)
 
     def begin(self) -> None:
         """A term begins."""
@@ -57,6 +58,11 @@ class Cancels:
         self._live.pop(oid, None)
         self._written.pop(oid, None)
         self.unconfirmed.ended(oid)
+
+    def _applied(self, _event: Event) -> None:
+        """A status after the end shows the order once more: what was noted of it goes when it leaves memory."""
+        for oid in self._book.left:
+            self.ended(oid)
 
     def unanswered(self, seconds: float) -> bool:
         """Whether a cancel was written so long ago and its order has not ended: a reason to ask, once for each cancel."""

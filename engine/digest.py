@@ -17,7 +17,7 @@ from typing import Any
 from engine.order import Order
 from engine.position import Break, Execution, Position
 
-DIGEST_VERSION = 3
+DIGEST_VERSION = 4
 """Raised whenever the same state gives another number; digests of two versions are not compared (R22)."""
 
 

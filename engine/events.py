@@ -38,6 +38,7 @@ class Kind(StrEnum):
     ORDER_RESTORED = "order_restored"
     ORDER_ADOPTED = "order_adopted"
     ORDER_MERGED = "order_merged"
+    ORDER_RECALLED = "order_recalled"
     CANCEL_REQUESTED = "cancel_requested"
     CANCEL_LICENSED = "cancel_licensed"
     TWIN_CANCEL_LICENSED = "twin_cancel_licensed"

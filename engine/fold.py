@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from engine import adopt
 from engine.clock import from_iso
 from engine.events import Event, Kind, Payload
+from engine.evict import take_back
 from engine.order import Order, State, next_state, settle
+from engine.plain import execution_from, order_from
 from engine.position import Break, Execution, execution_root
 
 if TYPE_CHECKING:
@@ -185,6 +187,12 @@ def _twin_cancel_licensed(book: Book, event: Event, p: Payload) -> None:
     book.change(event, lambda _order: None)
 
 
+def _recalled(book: Book, event: Event, p: Payload) -> None:
+    """What had left memory is needed again: the state as it left, read back from the database by the leader."""
+    order = None if p["order"] is None else order_from(p["order"])
+    take_back(book, order, [execution_from(values) for values in p["executions"]])
+
+
 # ---- executions
 
 
@@ -235,7 +243,7 @@ def _commission(book: Book, event: Event, p: Payload) -> None:
     execution = book.executions[where]
     execution.commission, execution.commission_currency, execution.realized_pnl = commission, currency, pnl
     book.count(execution)
-    book.dirty.add(("execution", where))
+    book.touch("execution", where)
 
 
 # ---- breaks and sessions
@@ -250,15 +258,16 @@ def _break_opened(book: Book, event: Event, p: Payload) -> None:
     )  # fmt: skip
     book.breaks[found.id] = book.open_breaks[found.id] = found
     book.count(found)
-    book.dirty.add(("break", found.id))
+    book.touch("break", found.id)
 
 
 def _break_resolved(book: Book, event: Event, p: Payload) -> None:
     found, resolution = book.breaks[p["id"]], p["resolution"]
     found.resolved_at, found.resolution = event.at, resolution
     book.open_breaks.pop(found.id, None)
+    book.freed(found.order_id or "")
     book.count(found)
-    book.dirty.add(("break", found.id))
+    book.touch("break", found.id)
 
 
 def _session_opened(book: Book, event: Event, p: Payload) -> None:
@@ -281,6 +290,7 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.ORDER_ACCEPTED: _accepted,
     Kind.ORDER_EXTERNAL: _recorded,
     Kind.ORDER_RESTORED: _recorded,
+    Kind.ORDER_RECALLED: _recalled,
     Kind.ORDER_LICENSED: _licensed,
     Kind.ORDER_UNLICENSED: _unlicensed,
     Kind.ORDER_REPEATED: _repeated,

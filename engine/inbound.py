@@ -112,7 +112,7 @@ class Inbound:
         return None
 
     def _lost(self, reference: str) -> bool:
-        """Whether it carries our tag and the ledger has no such order (R19): a reconciliation restores it, with its executions."""
+        """Whether it carries our tag and memory has no such order: a reconciliation recalls it, or restores it (R19)."""
         parsed = Reference.parse(reference)
         if parsed is None or parsed.tag != self._desk.tag or parsed.id in self._book.orders:
             return False
@@ -140,6 +140,8 @@ class Inbound:
 
     def _open_order(self, fact: OpenOrder) -> None:
         order = self.find(fact.reference, fact.perm_id, 0)
+        if order is None and fact.status not in _RESTING and fact.perm_id in self._book.evicted.perm_ids:
+            return  # it has left memory as an order that ended: nothing new
         if order is None:
             self._lost(fact.reference)
         elif not self._is_twin(order, fact.perm_id):
@@ -221,9 +223,9 @@ class Inbound:
         if order is not None:
             self._desk.acknowledged(order.id)
             self._is_twin(order, fact.perm_id)  # booked all the same: positions are sums
-        elif self._lost(fact.reference):
-            return
         root, revision = execution_root(fact.exec_id)
+        if order is None and self._left(fact, root, revision):
+            return
         known = self._book.executions.get((fact.account, root))
         if known is not None and known.revision >= revision:
             return  # G5: booked already
@@ -236,12 +238,27 @@ class Inbound:
         self._submit((fact.exec_id, Kind.EXECUTION), draft)
         self._early.booked(fact.exec_id)
 
+    def _left(self, fact: ExecutionFact, root: str, revision: int) -> bool:
+        """Whether this execution of no order in memory is not to be booked from here: it is booked already, or the order or the
+        execution that it is about may have left memory, and a reconciliation looks it up (G5)."""
+        evicted, is_here = self._book.evicted, (fact.account, root) in self._book.executions
+        if (not is_here and evicted.has(fact.account, root, revision)) or self._lost(fact.reference):
+            return True
+        if is_here:
+            return False
+        if evicted.revision(fact.account, root) is None and not evicted.roots.forgotten:
+            return False
+        self._doubt(("left", fact.exec_id), f"execution {fact.exec_id} may be about one that has left memory")
+        return True
+
     def _commission(self, fact: CommissionFact) -> None:
         if fact.exec_id in self._book.exec_by_id or (fact.exec_id, Kind.EXECUTION) in self._pending:
             if (draft := commission_draft(fact, self._book, utcnow())) is not None:
                 self._submit((fact.exec_id, Kind.COMMISSION, fact.commission), draft)
-        else:
-            self._early.hold(fact)
+            return
+        root, revision = execution_root(fact.exec_id)
+        if not any(self._book.evicted.has(account, root, revision) for account in self._book.accounts):
+            self._early.hold(fact)  # of those that left memory each list of the day brings the reports again
 
     def _note_commissions(self) -> None:
         for fact in self._early.take_due():

@@ -60,24 +60,43 @@ class Position:
     symbol: str
     quantity: Decimal = ZERO
     average_cost: Decimal = ZERO
+    base_quantity: Decimal = ZERO  # of the executions that have left memory
+    base_cost: Decimal = ZERO
     fingerprint: int = field(default=0, repr=False, compare=False)  # its share of the book's digest
 
     def add(self, signed: Decimal, price: Decimal) -> None:
         """Book `signed` units at `price`. The average cost moves when the position grows and stays when it shrinks."""
-        after = self.quantity + signed
-        if after == 0:
-            self.average_cost = ZERO
-        elif self.quantity == 0 or (self.quantity > 0) != (after > 0):
-            self.average_cost = price
-        elif abs(after) > abs(self.quantity):
-            self.average_cost = (self.average_cost * abs(self.quantity) + price * abs(signed)) / abs(after)
-        self.quantity = after
+        self.quantity, self.average_cost = _after(self.quantity, self.average_cost, signed, price)
 
     def rebuild(self, executions: Iterable[Execution]) -> None:
-        """Book these executions, in this order, from nothing."""
-        self.quantity = self.average_cost = ZERO
+        """Book these executions, all that are in memory, in this order, upon what has left memory.
+
+        The quantity is exact. The average cost is that of a trader who made the trades that left first, and all others after
+        them; where one was corrected after it had left and come back, those that left meanwhile count at their average.
+        """
+        self.quantity, self.average_cost = self.base_quantity, self.base_cost
         for execution in executions:
             self.add(execution.signed, execution.price)
+
+    def let_go(self, signed: Decimal, price: Decimal) -> None:
+        """An execution leaves memory: what it did is in the base from now on, the position is what it was."""
+        self.base_quantity, self.base_cost = _after(self.base_quantity, self.base_cost, signed, price)
+
+    def take_back(self, signed: Decimal, price: Decimal) -> None:
+        """An execution that had left is in memory again; what it did to the base's average cost cannot be undone exactly."""
+        self.let_go(-signed, price)
+
+
+def _after(quantity: Decimal, cost: Decimal, signed: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+    """Quantity and average cost once `signed` units were booked at `price`."""
+    after = quantity + signed
+    if after == 0:
+        cost = ZERO
+    elif quantity == 0 or (quantity > 0) != (after > 0):
+        cost = price
+    elif abs(after) > abs(quantity):
+        cost = (cost * abs(quantity) + price * abs(signed)) / abs(after)
+    return after, cost
 
 
 @dataclass(slots=True)

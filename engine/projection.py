@@ -60,35 +60,31 @@ class Projector:
             await asyncio.sleep(EVERY)
 
     async def _project(self, projected: int) -> int:
-        seq, dirty = self._book.seq, self._book.dirty
-        if seq <= projected and not dirty:
+        book, seq = self._book, self._book.seq
+        book.projected_to(projected)
+        todo = list(book.dirty)
+        if seq <= projected and not todo:
             return projected
-        self._book.dirty = set()
-        todo = list(dirty)
-        try:
-            while todo:
-                rows = _rows(self._book, todo[:_BATCH], projected)
-                await self._connection.run(
-                    "project",
-                    {"epoch": self._epoch, "rows": json.dumps(rows), "seq": projected if todo[_BATCH:] else seq},
-                )
-                del todo[:_BATCH]
-        except StoreError:
-            self._book.dirty |= set(todo)
-            raise
+        while True:  # once also when nothing of it is to be seen in a table: `projection.seq` tells how far they stand
+            rows = _rows(book, todo[:_BATCH])
+            del todo[:_BATCH]
+            parameters = {"epoch": self._epoch, "rows": json.dumps(rows), "seq": projected if todo else seq}
+            await self._connection.run("project", parameters)
+            if not todo:
+                break
+        book.projected_to(seq)
         return max(seq, projected)
 
 
-def _rows(book: Book, dirty: list[tuple[str, object]], projected: int) -> dict[str, list[dict[str, Any]]]:
-    """The rows of these entities, as they stand; those that stood so in the tables already are left out."""
+def _rows(book: Book, dirty: list[tuple[str, object]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of these entities, as they stand, or as they left memory."""
     rows: dict[str, list[dict[str, Any]]] = {"orders": [], "executions": [], "positions": [], "breaks": []}
-    for kind, key in dirty:
+    for name in dirty:
+        kind, key = name
         if kind == "order":
-            order = book.orders[cast(str, key)]
-            if order.seq > projected:
-                rows["orders"].append(_order(order))
+            rows["orders"].append(_order(book.orders.get(cast(str, key)) or cast(Order, book.leaving[name])))
         elif kind == "execution":
-            execution = book.executions[cast(tuple[str, str], key)]
+            execution = book.executions.get(cast(tuple[str, str], key)) or cast(Execution, book.leaving[name])
             rows["executions"].append(_execution(execution))
         elif kind == "position":
             rows["positions"].append(_position(book.positions[cast(tuple[str, int], key)]))

@@ -23,6 +23,7 @@ SELECT epoch, name, instance FROM ledger.epoch
 -- name: pulse
 SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS proof_seq, p.digest, p.state,
        (SELECT coalesce(max(seq), 0) FROM ledger.event) AS head, clock_timestamp() AS now,
+       (SELECT seq FROM ledger.projection) AS projected,
        (SELECT etcd_cluster_id FROM ledger.term ORDER BY epoch DESC LIMIT 1) AS etcd_cluster_id,
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
        CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
@@ -33,6 +34,31 @@ SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS pro
 -- name: events_after
 SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
   FROM ledger.event WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s
+
+-- name: events_of_orders
+SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
+  FROM ledger.event WHERE order_id = ANY(%(ids)s::text[]) ORDER BY seq
+
+-- name: executions_of_orders
+SELECT * FROM ledger.executions WHERE order_id = ANY(%(ids)s::text[])
+
+-- name: executions_named
+SELECT x.* FROM jsonb_to_recordset(%(keys)s::jsonb) AS k (account text, root text) JOIN ledger.executions x USING (account, root)
+
+-- name: orders_of_perm_ids
+SELECT id, perm_id FROM ledger.orders WHERE perm_id = ANY(%(perm_ids)s::bigint[])
+
+-- name: orders_page
+SELECT * FROM ledger.orders
+ WHERE seq > %(after)s AND seq <= %(last)s AND state IN ('FILLED', 'CANCELLED', 'REJECTED', 'EXPIRED')
+   AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)
+   AND (%(client_order_id)s::text IS NULL OR client_order_id = %(client_order_id)s)
+ ORDER BY seq LIMIT %(limit)s
+
+-- name: executions_page
+SELECT x.*, o.client_order_id, x.account || E'\x1f' || x.root AS key
+  FROM ledger.executions x LEFT JOIN ledger.orders o ON o.id = x.order_id
+ WHERE x.seq > %(after)s AND x.seq <= %(last)s ORDER BY x.seq LIMIT %(limit)s
 
 -- name: end_older_writers
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -32,6 +32,10 @@ class _Layer(Book):
     def _index(self, order: Order) -> None:
         """Nothing: a trial has no indexes."""
 
+    def evict(self) -> tuple[str, ...]:
+        """Nothing: a trial is small."""
+        return ()
+
     def take_over(self, other: _Layer) -> None:
         """Stand where `other` stands, for all that it touched."""
         for mine, its in (
@@ -76,10 +80,14 @@ class Trial:
         payload = draft.payload
         if draft.order_id is not None:
             self._bring_order(layer, draft.order_id)
-            if draft.order_id not in layer.orders and draft.kind not in _FIRST:
+            if draft.order_id not in layer.orders and draft.kind not in _FIRST | {Kind.ORDER_RECALLED}:
                 raise ValueError(f"there is no order {draft.order_id}")
         if draft.kind in _FIRST:
             self._bring_key(layer, (draft.subject or "", payload.get("client_order_id")))
+        elif draft.kind is Kind.ORDER_RECALLED:
+            keys = [(values["account"], values["root"]) for values in payload["executions"]]
+            if draft.order_id in layer.orders or any(self._known(layer, "executions", key) for key in keys):
+                raise ValueError(f"order {draft.order_id} is in memory")
         elif draft.kind is Kind.EXECUTION:
             self._execution(layer, draft)
         elif draft.kind is Kind.COMMISSION:
@@ -101,6 +109,8 @@ class Trial:
         root, revision = execution_root(exec_id)
         old = self._bring_execution(layer, (draft.payload["account"], root))
         if old is None:
+            if (left := self._book.evicted.revision(draft.payload["account"], root)) is not None:
+                raise ValueError(f"execution {exec_id} left memory in revision {left}: it must be recalled first")
             return
         if old.revision >= revision:
             raise ValueError(f"execution {exec_id} is booked already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -9,6 +10,8 @@ from engine.broker import PositionFact
 from engine.clock import iso
 from engine.order import Order
 from engine.position import Break, Execution, Position
+
+Row = Mapping[str, Any]
 
 _CENT = Decimal("0.00000001")
 
@@ -36,6 +39,22 @@ def order(o: Order) -> dict[str, Any]:
         "epoch": o.epoch, "seq": o.seq, "subject": o.subject, "correlation_id": o.correlation_id, "external": o.external,
         "valid_until": iso(o.valid_until), "sent_at": iso(o.sent_at), "acknowledged_at": iso(o.acknowledged_at),
         "created_at": iso(o.created_at), "updated_at": iso(o.updated_at),
+    }  # fmt: skip
+
+
+def order_row(row: Row) -> dict[str, Any]:
+    """One order that has ended and left memory, as its row in the tables has it: the same fields."""
+    quantity, filled = row["quantity"], row["filled"]
+    same = ("id", "client_order_id", "state", "reason", "symbol", "side", "order_type", "tif", "sec_type", "exchange", "currency",
+            "perm_id", "broker_order_id", "cancel_requested", "revision", "epoch", "seq", "correlation_id", "external")  # fmt: skip
+    numbers = ("quantity", "filled", "average_price", "limit_price", "stop_price")
+    times = ("valid_until", "sent_at", "acknowledged_at", "created_at", "updated_at")
+    return {
+        **{name: row[name] for name in same},
+        **{name: number(row[name]) for name in numbers},
+        **{name: iso(row[name]) for name in times},
+        "remaining": number(max(quantity - filled, Decimal(0))), "con_id": row["con_id"] or None,
+        "account": row["account"] or None, "asked": None, "subject": row["user_id"],
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from loguru import logger
 
 from engine import api_paths, failpoint
 from engine.api import Api, Standing
+from engine.archive import Archive
 from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
@@ -68,6 +69,7 @@ class _Replica:
     server: Server
     peers: Peers
     reader: Connection
+    archive: Archive
     watchdog: Watchdog
     warnings: list[str]
 
@@ -105,6 +107,7 @@ async def _run(settings: Settings, *, single: bool) -> int:
         await replica.watch.stop()
         await replica.node.stop()
         await replica.reader.close()
+        await replica.archive.close()
         await replica.server.stop()
         await replica.watchdog.stop()
 
@@ -151,7 +154,8 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     me = LeaderRecord(
         settings.replica_name, uuid.uuid4().hex, settings.advertise_url, version=version("platform-adapter")
     )
-    book, permit = Book(), Permit(settings.proof_max_age)
+    book, permit = Book(settings.orders_in_memory), Permit(settings.proof_max_age)
+    archive = Archive(book, Connection(url, f"adapter-archive:{me.name}"))
     metrics = Metrics(book)
     sink = _Sink()
     broker = IbBroker(
@@ -171,6 +175,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         link_up=lambda: "link" not in permit.shut,
         carry_out=desk.carry_out,
         limits=desk.settings.limits,
+        archive=archive,
     )
 
     def make_takeover(on_fenced: Callable[[str], None]) -> Takeover:
@@ -219,7 +224,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
     Resolve(node, access).register(server)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
-    Api(book, desk, inbound, access, lambda: _standing(node)).register(server)
+    Api(book, desk, inbound, access, lambda: _standing(node), archive).register(server)
     warnings: list[str] = []
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit,
@@ -227,7 +232,9 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     ).register(server, metrics=settings.enable_metrics)  # fmt: skip
     Description(me.version, api_paths.OPERATIONS, paths.OPERATIONS).register(server)
     _gauges(metrics, node)
-    return _Replica(node, watch, server, peers, reader, _watchdog(settings, node, lease, single=single), warnings)
+    return _Replica(
+        node, watch, server, peers, reader, archive, _watchdog(settings, node, lease, single=single), warnings
+    )
 
 
 def _watchdog(settings: Settings, node: Node, lease: LeasePort, *, single: bool) -> Watchdog:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC
 from typing import Any
 
 from loguru import logger
 
+from engine.archive import event_of
 from engine.book import Book, Hole, UnknownKind
 from engine.clock import Clock, boottime
 from engine.digest import differs, written
 from engine.errors import IllegalTransition
-from engine.events import LEDGER_LEVEL, Event, Kind
+from engine.events import LEDGER_LEVEL, Kind
 from engine.store import Connection, Row, StoreError, tail_name
 
 PULSE_EVERY = 0.25
@@ -114,6 +114,7 @@ class Tail:
                 started = self._clock()
                 [pulse] = await self.connection.run("pulse")
                 self._see(pulse, started)
+                self._book.projected_to(pulse["projected"])
                 if pulse["head"] < self._book.seq:
                     self._went_back(f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}")
                 elif pulse["head"] == self._book.seq:
@@ -197,18 +198,3 @@ class Tail:
 def level_sentence(level: int) -> str:
     """R22: why a replica of this version must not join a ledger of a higher level."""
     return f"The ledger is at level {level}, this version reads up to {LEDGER_LEVEL}; install the newer version."
-
-
-def event_of(row: Row) -> Event:
-    """A row of the log as an event."""
-    return Event(
-        seq=row["seq"],
-        epoch=row["epoch"],
-        kind=row["event_type"],
-        payload=row["payload"],
-        at=row["timestamp"].astimezone(UTC),
-        order_id=row["order_id"],
-        subject=row["user_id"],
-        correlation_id=row["correlation_id"],
-        event_id=str(row["event_id"]),
-    )

@@ -89,7 +89,7 @@ async def collect(
         snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
     elif not snapshot.recent or asking.lists_missing:
         asking.forget(EXECUTIONS)
-        completed = await asking.part(COMPLETED_ORDERS, broker.completed_orders)
+        completed = await asking.part(COMPLETED_ORDERS, lambda limit: broker.completed_orders(limit, _left(book)))
         executions = await asking.part(EXECUTIONS, broker.executions)
         snapshot = replace(snapshot, completed_orders=completed, executions=executions, recent=False)
     positions = await asking.part(POSITIONS, broker.positions, is_last=not prove_link)
@@ -111,9 +111,16 @@ def _ended_here(book: Book) -> Known:
 
     def known(perm_id: int) -> bool:
         order = book.orders.get(book.by_perm_id.get(perm_id, ""))
-        return order is not None and order.final
+        return order.final if order is not None else perm_id in book.evicted.perm_ids
 
     return known
+
+
+def _left(book: Book) -> Known | None:
+    """Whether the order with a permId ended so long ago that it has left memory: a day's list brings it each time."""
+    if not book.evicted.orders:
+        return None
+    return lambda perm_id: perm_id not in book.by_perm_id and perm_id in book.evicted.perm_ids
 
 
 class _Asking:

@@ -144,9 +144,9 @@ class _Comparison:
     def _gone(self) -> Iterator[ExecutionGone]:
         """Executions of the time that the list covers: since its oldest one, which is after the gateway's midnight (R23)."""
         facts = self.snapshot.executions
-        if not facts or not self.snapshot.came(EXECUTIONS):
+        since = self.snapshot.executions_since or min((fact.at for fact in facts), default=None)
+        if since is None or not self.snapshot.came(EXECUTIONS):
             return
-        since = min(fact.at for fact in facts)
         shown = {(fact.account, execution_root(fact.exec_id)[0]) for fact in facts}
         for known in reversed(self.book.executions.values()):
             if known.at <= since:

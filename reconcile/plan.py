@@ -164,7 +164,9 @@ def make_plan(
 
 def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:
     """Whether nothing at the broker can be this ledger's doing, also not that of a ledger that was lost (R18)."""
-    licensed = any(order.broker_order_id is not None and not order.external for order in book.orders.values())
+    licensed = book.evicted.any or any(
+        order.broker_order_id is not None and not order.external for order in book.orders.values()
+    )
     return not licensed and not snapshot.highest_epoch(me)
 
 

@@ -10,27 +10,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from loguru import logger
 
 from engine import failpoint
+from engine.archive import Archive, LookedUp
 from engine.book import Book
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
 from engine.events import Draft, Event
 from engine.risk import NO_LIMITS, Limits
+from engine.store import StoreError
 from reconcile.adopt import Adoption, adoption
-from reconcile.apply import ApplyResult, Commits, apply, apply_each, barrier
+from reconcile.apply import ApplyResult, Commits, apply, apply_each, barrier, commit
 from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
+from reconcile.left import sift, to_recall
 from reconcile.plan import Plan, contracts_of, make_plan
-from reconcile.snapshot import Identity, Snapshot
+from reconcile.snapshot import EVICTED, Identity, Snapshot
 
 Early = Callable[[frozenset[tuple[str, str]], int, int], None]
 """Takes the doubtful contracts (account, symbol), and `highest_epoch` and `restored_epoch` as a Result has them."""
+
+_LOOKS = 4
+"""Looks into the database for one snapshot: the execution, its order, and what that changes."""
 
 Ending = Literal["agreed", "parked", "session_lost", "fenced", "unknown"]
 
@@ -83,9 +89,8 @@ class _Run:
     unwritten: frozenset[tuple[str, str]] | None = frozenset()  # None: something that is about no single contract
     verified: bool = False  # whether the latest snapshot showed nothing to repair
 
-    def note(self, snapshot: Snapshot, plan: Plan, me: Identity) -> None:
+    def note(self, snapshot: Snapshot, plan: Plan) -> None:
         self.missing = snapshot.missing
-        self.highest_epoch = max(self.highest_epoch, snapshot.highest_epoch(me))
         self.restored_epoch = max(self.restored_epoch, plan.restored_epoch)
         acts = [ruling for ruling in plan.rulings if ruling.drafts or ruling.waits]
         self.differences += [str(ruling) for ruling in acts]
@@ -103,7 +108,8 @@ class Reconciler:
     `present_session()` is the number of the session that is up now, None without one (default: the last one that the book knows);
     `losses()` counts messages that could not be decoded; `link_up()` is whether the gateway has a link to IB, as far as it said;
     `carry_out(events)` writes the cancels that committed events license (without it none is licensed); `limits` are what an
-    order that a person changed at the broker is checked against.
+    order that a person changed at the broker is checked against; `archive` is asked for what has left memory (without it, facts
+    about that count as missing).
     """
 
     def __init__(
@@ -118,12 +124,13 @@ class Reconciler:
         link_up: Callable[[], bool] = lambda: True,
         carry_out: Callable[[Sequence[Event]], None] | None = None,
         limits: Limits = NO_LIMITS,
+        archive: Archive | None = None,
         clock: Clock = boottime,
     ) -> None:
         self._book, self._broker, self._me = book, broker, Identity.of(cluster, client_id)
         self._present_session = present_session or (lambda: book.session)
         self._losses, self._link_up, self._clock = losses, link_up, clock
-        self._carry_out, self._limits = carry_out, limits
+        self._carry_out, self._limits, self._archive = carry_out, limits, archive
         self._one_at_a_time = asyncio.Lock()
 
     async def reconcile(
@@ -159,7 +166,8 @@ class Reconciler:
     async def dry_run(self, session: int, *, deadline: float) -> Plan:
         """What the table says of one snapshot, doubts decided at once; nothing is committed."""
         async with self._one_at_a_time:
-            return self._plan(await self._collect(session, deadline), frozenset(), last=True)
+            snapshot, _ = await self._sifted(await self._collect(session, deadline), None)
+            return self._plan(snapshot, frozenset(), last=True)
 
     async def look(self, session: int, *, deadline: float) -> Snapshot:
         """One whole snapshot, for somebody else's decision; nothing is committed."""
@@ -196,11 +204,15 @@ class Reconciler:
                 return "session_lost", "the gateway answered nothing"
             if (end := self._void(session, await barrier(committer))) is not None:
                 return end
+            run.highest_epoch = max(run.highest_epoch, snapshot.highest_epoch(self._me))
+            snapshot, recalled = await self._sifted(snapshot, committer)
+            if (end := self._void(session, recalled, repaired=True)) is not None:
+                return end
             now = self._clock()
             last = is_last or now + hold_back >= run.ends
             seen_before = frozenset(key for key, since in run.doubts.items() if now - since >= hold_back)
             plan = self._plan(snapshot, seen_before, last=last)
-            run.note(snapshot, plan, self._me)
+            run.note(snapshot, plan)
             failpoint.hit("takeover.collected")
             if not plan.drafts and not plan.undecided and not snapshot.missing:
                 return ("parked" if run.held else "agreed"), ""
@@ -227,6 +239,37 @@ class Reconciler:
             self._broker, deadline=seconds, book=self._book, session=session, recent=recent, prove_link=prove_link,
             losses=self._losses, link_up=self._link_up, clock=self._clock,
         )  # fmt: skip
+
+    async def _sifted(self, snapshot: Snapshot, committer: Commits | None) -> tuple[Snapshot, ApplyResult]:
+        """The snapshot as far as it is about memory, once what it wants of what has left has been recalled (not by a dry run).
+
+        Where that cannot be looked up, the snapshot is incomplete (G6).
+        """
+        known, done = LookedUp(), ApplyResult(Outcome.COMMITTED, "", ())
+        for _ in range(_LOOKS):
+            sifted, wanted = sift(self._book, snapshot, self._me, known)
+            if not wanted:
+                return sifted, done
+            try:
+                if self._archive is None:
+                    break
+                await self._archive.look_up(wanted, known)
+            except StoreError as error:
+                logger.warning("what has left memory cannot be looked up: {}", error)
+                break
+            if committer is None:
+                continue
+            for found in to_recall(self._book, wanted, known):
+                logger.info(
+                    "recalled into memory: order {}, {} executions",
+                    found.order and found.order.id,
+                    len(found.executions),
+                )
+                done = await commit(committer, [found.draft(utcnow())])
+                if done.fenced or done.outcome is Outcome.UNKNOWN:
+                    return sifted, done
+        sifted, wanted = sift(self._book, snapshot, self._me, known)
+        return (replace(sifted, missing=(*sifted.missing, EVICTED)) if wanted else sifted), done
 
     def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:
         differences = compare(self._book, snapshot, self._me)

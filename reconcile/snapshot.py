@@ -24,6 +24,8 @@ from engine.reference import Reference, cluster_tag, order_id
 OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS = "open_orders", "completed_orders", "executions", "positions"
 ROUND_TRIP = "round_trip"
 DECODED = "decoded"
+EVICTED = "evicted"
+"""What is missing from a snapshot whose facts about what has left memory could not be looked up in the database."""
 LINK = "link"
 """What is missing from a collection during which the gateway had no link to IB, or IB's own servers answered nothing: nothing is
 proven absent by it (G6, R6)."""
@@ -76,6 +78,7 @@ class Snapshot:
     missing: tuple[str, ...] = ()
     recent: bool = False
     linked: bool = True
+    executions_since: datetime | None = None  # the oldest execution shown, where those that left memory were taken out
 
     def __str__(self) -> str:
         """Its size and cost, for the log."""

@@ -8,10 +8,12 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from engine.archive import event_of
+from engine.book import Book
 from engine.store import EPOCH_MOVED, FENCED, LOCK_TIMEOUT, Refused, Row
 from tests.simulation.gate import Gate
 from tests.simulation.world import World
@@ -64,6 +66,7 @@ class Database:
         self.terms: dict[int, Row] = {}
         self.control: dict[str, Any] = {}
         self.projected = 0
+        self._tables = Book(keep_ended=10**9)  # what the projector wrote, folded from the log up to `projected`
         self.gate = Gate()
         self.backends: dict[int, Backend] = {}
         self._pids = 100
@@ -125,6 +128,7 @@ class Database:
         self._take_keys(self.log)
         self._note(self.log)
         self.projected = min(self.projected, events)
+        self._tables = Book(keep_ended=10**9)
         self._world.say("pg", f"went back {seconds:.2f} s: {len(lost)} events are lost, the epoch is {self.epoch}")
 
     def _keep(self) -> None:
@@ -310,7 +314,8 @@ class Database:
 
     def pulse(self, _p: Params) -> list[Row]:
         return [
-            {"epoch": self.epoch, "name": self.name, "instance": self.instance, "head": len(self.log)}
+            {"epoch": self.epoch, "name": self.name, "instance": self.instance, "head": len(self.log),
+             "projected": self.projected}
             | self.proof | self.place
             | {"level": 2, "now": self._world.wall(), "control": dict(self.control) or None, "etcd_cluster_id": self._last_etcd()}
         ]  # fmt: skip
@@ -329,6 +334,26 @@ class Database:
 
     def last_term(self, _p: Params) -> list[Row]:
         return [self.terms[max(self.terms)]] if self.terms else []
+
+    def tables(self) -> Book:
+        """The tables that people query, as a book."""
+        for row in self.log[self._tables.seq : self.projected]:
+            self._tables.apply(event_of(row))
+        return self._tables
+
+    def events_of_orders(self, p: Params) -> list[Row]:
+        rows = [dict(row) for oid in p["ids"] for row in self.by_order.get(oid, ())]
+        return sorted(rows, key=lambda row: row["seq"])
+
+    def executions_of_orders(self, p: Params) -> list[Row]:
+        return [asdict(e) for e in self.tables().executions.values() if e.order_id in p["ids"]]
+
+    def executions_named(self, p: Params) -> list[Row]:
+        keys = {(key["account"], key["root"]) for key in json.loads(p["keys"])}
+        return [asdict(e) for key, e in self.tables().executions.items() if key in keys]
+
+    def orders_of_perm_ids(self, p: Params) -> list[Row]:
+        return [{"id": o.id, "perm_id": o.perm_id} for o in self.tables().orders.values() if o.perm_id in p["perm_ids"]]
 
     def where_projected(self, _p: Params) -> list[Row]:
         return [{"seq": self.projected}]
@@ -351,6 +376,8 @@ def _jsonb(value: Any) -> Any:
 
 _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
+    "events_of_orders": Database.events_of_orders, "executions_of_orders": Database.executions_of_orders,
+    "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
 }  # fmt: skip
 _WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {

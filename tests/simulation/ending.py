@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from engine.archive import event_of
 from engine.book import Book
 from engine.order import State
 from engine.reference import Reference
 from ha.role import State as Role
-from ha.tail import event_of
 from tests.simulation.clients import Clients, Wish
 from tests.simulation.gateway import BrokerOrder
 from tests.simulation.replica import Process
@@ -43,7 +43,9 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
     if book.seq != len(world.database.log):
         yield f"the leader's book stands at {book.seq}, the log at {len(world.database.log)}"
         return
-    by_ref = _by_order(world)
+    by_ref, kept = _by_order(world), book
+    book = _whole(world)  # also what has left the leader's memory
+    yield from _kept(kept, book)
     for wish in clients.wishes:
         yield from _promise(wish, book, lost=wish.id in world.database.lost and wish.id not in by_ref)
     for order in book.orders.values():
@@ -55,6 +57,29 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
         if book.orders[oid].state is State.WORKING:
             yield f"R29: the cancel of order {oid} waits, and the order is live"
     yield from _trades(world, book)
+
+
+def _whole(world: World) -> Book:
+    """A book from the log that lets nothing go."""
+    book = Book(keep_ended=10**9)
+    for row in world.database.log:
+        book.apply(event_of(row))
+    return book
+
+
+def _kept(kept: Book, whole: Book) -> Iterator[str]:
+    """What is in memory is what the log says, whether it left memory meanwhile or not; and all that goes on is there."""
+    for oid, order in kept.orders.items():
+        if oid not in whole.orders or order != whole.orders[oid]:
+            yield f"G8: order {oid} in memory is {order}, the log says {whole.orders.get(oid)}"
+    for key, execution in kept.executions.items():
+        if execution != whole.executions.get(key):
+            yield f"G8: execution {key} in memory is {execution}, the log says {whole.executions.get(key)}"
+    if kept.open_ids != whole.open_ids or kept.keys.items() - whole.keys.items():
+        yield "G8: memory has other open orders or keys than the log"
+    for key, position in whole.positions.items():
+        if kept.positions[key].quantity != position.quantity:
+            yield f"G5: position {key} in memory is {kept.positions[key]}, the log says {position}"
 
 
 def _by_order(world: World) -> dict[str, list[BrokerOrder]]:
@@ -119,7 +144,7 @@ def _trades(world: World, book: Book) -> Iterator[str]:
 
 def _copies(world: World, book: Book) -> Iterator[str]:
     """G8: a book folded from the log, and the standby's, are the leader's to the last digit."""
-    fresh = Book()
+    fresh = Book(world.orders_in_memory)
     for row in world.database.log:
         fresh.apply(event_of(row))
     if fresh.digest != book.digest:

@@ -23,13 +23,13 @@ RECONCILE_EVERY = 2.0
 
 
 @cache
-def settings_of(name: str) -> Settings:
-    """The settings of a replica: the defaults, except where a run would take long."""
+def settings_of(name: str, orders_in_memory: int) -> Settings:
+    """The settings of a replica: the defaults, except where a run would take long, or memory would never be full."""
     return load_settings(
         {
             "REPLICA_NAME": name, "ADVERTISE_URL": URLS[name], "DATABASE_URL": "postgresql://adapter@sim/adapter",
             "ETCD_ENDPOINTS": "e1:2379,e2:2379,e3:2379", "RECONCILE_EVERY": str(RECONCILE_EVERY), "MAX_INTENT_AGE_LMT": "6",
-            "TWS_CLIENT_ID": "17",
+            "TWS_CLIENT_ID": "17", "ORDERS_IN_MEMORY": str(orders_in_memory),
         }
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ class Process:
 
     async def _live(self) -> None:
         self.world.living[self.owner] = self
-        self._parts = ha.main._build(settings_of(self.name), single=False)
+        self._parts = ha.main._build(settings_of(self.name, self.world.orders_in_memory), single=False)
         self.world.judge.watch(self)
         await self.node.start()
         self._parts.watch.start()

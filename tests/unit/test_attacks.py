@@ -237,6 +237,7 @@ class Database:
         e, here = self._event, {"system": "1", "timeline": self.timeline}
         place = here | {"control": self._control, "now": NOON, "level": LEDGER_LEVEL}
         pulse = {"epoch": 5, "name": "a", "beat": 1, "head": 1, "proof_seq": 0, "digest": "0", "etcd_cluster_id": "c"}
+        pulse["projected"] = 0
         event = {
             "seq": 1, "epoch": 5, "event_type": str(e.kind), "payload": e.payload, "timestamp": e.at, "order_id": None,
             "user_id": None, "correlation_id": None, "event_id": e.event_id,

@@ -1,0 +1,134 @@
+"""What has left memory, read from the database: for evidence about it, for old keys, for people's questions. Thin.
+
+Every read is on one connection of its own, opened when it is first needed, so that nothing waits behind it but other reads.
+Raises StoreError where the database does not answer; nobody may take that for "there is none" (G6).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any
+
+from engine.book import Book
+from engine.events import Event
+from engine.order import Order
+from engine.position import Execution
+from engine.recall import Recalled, execution_of, recalled_orders
+from engine.store import Connection, Row
+
+Key = tuple[str, str]
+"""Account and root of an execution."""
+
+_AT_ONCE = 1000
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What may be in the database and is not in memory."""
+
+    orders: set[str] = field(default_factory=set)
+    perm_ids: set[int] = field(default_factory=set)  # of orders whose id nobody told
+    executions: set[Key] = field(default_factory=set)
+    loose: set[Key] = field(default_factory=set)  # executions of no order, to be recalled themselves
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.perm_ids or self.executions or self.loose)
+
+
+@dataclass(slots=True)
+class LookedUp:
+    """What the database said of it so far."""
+
+    orders: dict[str, Recalled | None] = field(default_factory=dict)  # None: there is none
+    perm_ids: dict[int, str | None] = field(default_factory=dict)
+    executions: dict[Key, Execution | None] = field(default_factory=dict)
+
+
+class Archive:
+    """The reads. `book` holds what left memory and is not in the tables yet."""
+
+    def __init__(self, book: Book, connection: Connection) -> None:
+        self._book, self._connection = book, connection
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._connection.close()
+
+    async def look_up(self, wanted: Wanted, known: LookedUp) -> None:
+        """Ask for all of `wanted` that `known` has no answer about, and note the answers there. Raises StoreError."""
+        perm_ids = wanted.perm_ids - known.perm_ids.keys()
+        for part in _parts(perm_ids):
+            rows = await self._run("orders_of_perm_ids", {"perm_ids": part})
+            known.perm_ids |= dict.fromkeys(part) | {row["perm_id"]: row["id"] for row in rows}
+        for (kind, _), entity in self._book.leaving.items():
+            if kind == "order" and isinstance(entity, Order) and entity.perm_id in perm_ids:
+                known.perm_ids[entity.perm_id] = entity.id
+        found = {oid for number in wanted.perm_ids if (oid := known.perm_ids[number]) is not None}
+        keys = (wanted.executions | wanted.loose) - known.executions.keys()
+        known.executions |= await self._executions(keys)
+        ids = (wanted.orders | found) - known.orders.keys()
+        known.orders |= dict.fromkeys(ids) | await self.orders(ids)
+
+    async def orders(self, ids: Collection[str]) -> dict[str, Recalled]:
+        """Those of these orders that the ledger has, in their last state. Raises StoreError."""
+        found: dict[str, Recalled] = {}
+        for part in _parts(ids):
+            events = await self._run("events_of_orders", {"ids": part})
+            rows = {
+                (row["account"], row["root"]): row for row in await self._run("executions_of_orders", {"ids": part})
+            }
+            executions = {key: execution_of(row) for key, row in rows.items()}
+            executions |= {key: e for key, e in self._leaving_executions() if e.order_id in part}
+            found |= recalled_orders(map(event_of, events), executions.values())
+        return found
+
+    async def order(self, oid: str) -> Order | None:
+        """The order in its last state, None when the ledger has none of this id. Raises StoreError."""
+        found = (await self.orders([oid])).get(oid)
+        return found.order if found is not None else None
+
+    async def page(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """Rows of a table that people query, by a named query. Raises StoreError."""
+        return await self._run(name, parameters)
+
+    async def _executions(self, keys: Collection[Key]) -> dict[Key, Execution | None]:
+        found: dict[Key, Execution | None] = dict.fromkeys(keys)
+        for part in _parts(keys):
+            named = json.dumps([{"account": account, "root": root} for account, root in part])
+            for row in await self._run("executions_named", {"keys": named}):
+                found[row["account"], row["root"]] = execution_of(row)
+        return found | {key: e for key, e in self._leaving_executions() if key in found}
+
+    def _leaving_executions(self) -> Iterator[tuple[Key, Execution]]:
+        """Executions that left memory and are not in the tables yet."""
+        for entity in self._book.leaving.values():
+            if isinstance(entity, Execution):
+                yield (entity.account, entity.root), entity
+
+    async def _run(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+        if not self._connection.is_open:
+            await self._connection.open()
+        return await self._connection.run(name, parameters)
+
+
+def event_of(row: Row) -> Event:
+    """A row of the log as an event."""
+    return Event(
+        seq=row["seq"],
+        epoch=row["epoch"],
+        kind=row["event_type"],
+        payload=row["payload"],
+        at=row["timestamp"].astimezone(UTC),
+        order_id=row["order_id"],
+        subject=row["user_id"],
+        correlation_id=row["correlation_id"],
+        event_id=str(row["event_id"]),
+    )
+
+
+def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+    every = sorted(items)
+    return (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))

@@ -1,0 +1,76 @@
+"""An order that left memory, as the database has it: folded from its own events. Pure.
+
+The events are the truth about the order. Its executions come from the table of executions, because a commission names no order;
+the table has them, as nothing leaves memory for good before it is written there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from engine.book import Book
+from engine.events import Draft, Event, Kind
+from engine.order import Order
+from engine.plain import plain
+from engine.position import Execution
+
+_OTHERS = frozenset({Kind.BREAK_OPENED, Kind.BREAK_RESOLVED, Kind.ORDER_RECALLED, Kind.COMMISSION})
+"""Kinds that may name the order and change nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """An order with its executions as they were booked; or, without an order, one execution that belongs to none."""
+
+    order: Order | None
+    executions: tuple[Execution, ...]
+
+    def draft(self, at: datetime) -> Draft:
+        """The event that takes it back into memory, on every replica."""
+        order = self.order
+        payload = {
+            "order": None if order is None else plain(order),
+            "executions": [plain(execution) for execution in self.executions],
+        }
+        if order is None:
+            return Draft(Kind.ORDER_RECALLED, payload, at)
+        return Draft(Kind.ORDER_RECALLED, payload, at, order.id, order.subject, order.correlation_id)
+
+
+def recalled_orders(events: Iterable[Event], executions: Iterable[Execution]) -> dict[str, Recalled]:
+    """By id, the orders that these events are about, with their executions. Events in order of `seq`."""
+    scratch = Book()
+    for event in events:
+        if event.kind not in _OTHERS:
+            scratch.seq = event.seq - 1
+            scratch.apply(event)
+    booked: dict[str, list[Execution]] = {}
+    for execution in sorted(executions, key=lambda execution: execution.seq):
+        booked.setdefault(execution.order_id or "", []).append(execution)
+    found = {}
+    for oid, order in scratch.orders.items():
+        mine = booked.get(oid, [])
+        _sum_up(order, mine)
+        found[oid] = Recalled(order, tuple(mine))
+    return found
+
+
+def _sum_up(order: Order, executions: Sequence[Execution]) -> None:
+    """A correction that named no order is missing among the order's events, and counts in the table."""
+    filled = sum((e.quantity for e in executions), Decimal(0))
+    notional = sum((e.quantity * e.price for e in executions), Decimal(0))
+    if (filled, notional) != (order.filled, order.notional):
+        order.filled, order.notional = filled, notional
+
+
+def execution_of(row: Mapping[str, Any]) -> Execution:
+    """A row of the table of executions."""
+    return Execution(
+        row["exec_id"], row["root"], row["revision"], row["order_id"], row["account"], row["con_id"], row["symbol"], row["side"],
+        row["quantity"], row["price"], row["exchange"] or "", row["perm_id"] or 0, row["at"].astimezone(UTC), row["seq"],
+        row["commission"], row["commission_currency"], row["realized_pnl"],
+    )  # fmt: skip
