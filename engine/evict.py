@@ -80,8 +80,8 @@ def _keep_until_projected(book: Book, name: tuple[str, object], entity: Order | 
 def take_back(book: Book, order: Order | None, executions: Iterable[Execution]) -> None:
     """An order with its executions, or executions of no order, as they left. The digest counts them already.
 
-    What is in memory stays as it is: a book that keeps more never let it go. Executions come before those in memory, so that the last
-    one stays the last one booked.
+    What is in memory stays as it is: a book that keeps more never let it go. Executions come before those in memory, so that the
+    last one stays the last one booked.
     """
     if order is not None and order.id in book.orders:
         return

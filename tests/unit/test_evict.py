@@ -1,0 +1,472 @@
+"""Memory is bounded: what ended leaves the book, the same on every replica, and comes back as it left."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.archive import LookedUp, Wanted
+from engine.book import Book
+from engine.broker import CommissionFact
+from engine.events import Draft, Event, Kind
+from engine.evicted import Evicted, Numbers
+from engine.order import State
+from engine.plain import execution_from, order_from, plain
+from engine.recall import Recalled, recalled_orders
+from engine.reference import order_id
+from engine.trial import Trial
+from reconcile.diff import compare
+from reconcile.left import sift, to_recall
+from tests.unit.book_factory import (
+    ACCOUNT,
+    CLUSTER,
+    CON_IDS,
+    ME,
+    NOON,
+    Ledger,
+    done,
+    holds,
+    rows,
+    shown,
+    snap,
+    traded,
+)
+from tests.unit.desk_factory import Scene
+from tests.unit.test_book import logs
+
+AAPL = (ACCOUNT, CON_IDS["AAPL"])
+
+
+class Small(Ledger):
+    """A ledger whose book keeps few orders that ended, and the book that lets nothing go."""
+
+    def __init__(self, keep: int = 2) -> None:
+        super().__init__()
+        self.book, self.whole = Book(keep), Book(10**9)
+        self.book.observers.append(self.whole.apply)
+        self.session()
+
+    def filled(self, n: int, **fields: Any) -> str:
+        """An order that ends, filled by execution n."""
+        oid = self.working(f"k{n}", perm_id=900 + n)
+        self.fill(oid, f"{n:04}.01", perm_id=900 + n, **fields)
+        return oid
+
+    def recalled(self, oid: str) -> Recalled:
+        """The order as the database has it."""
+        executions = [e for e in self.whole.executions.values() if e.order_id == oid]
+        return recalled_orders([e for e in self.log if e.order_id == oid], executions)[oid]
+
+    def reconcile(self, *facts: Any) -> tuple[Any, list[str]]:
+        """What the leader does with a snapshot: look up, recall, compare. The sifted snapshot, and the ids that were recalled."""
+        snapshot, known, back = snap(*facts), LookedUp(), list[str]()
+        for _ in range(4):
+            sifted, wanted = sift(self.book, snapshot, ME, known)
+            if not wanted:
+                break
+            self.look_up(wanted, known)
+            for found in to_recall(self.book, wanted, known):
+                self.write(found.draft(NOON))
+                back.append(found.order.id if found.order is not None else found.executions[0].root)
+        assert not wanted
+        return sifted, back
+
+    def look_up(self, wanted: Wanted, known: LookedUp) -> None:
+        """Stands for the database: it has all that ever was."""
+        ids = {o.perm_id: o.id for o in self.whole.orders.values()}
+        known.perm_ids |= {number: ids.get(number) for number in wanted.perm_ids}
+        keys = wanted.executions | wanted.loose
+        known.executions |= {key: self.whole.executions.get(key) for key in keys}
+        every = wanted.orders | {oid for number in wanted.perm_ids if (oid := ids.get(number)) is not None}
+        known.orders |= {oid: self.recalled(oid) if oid in self.whole.orders else None for oid in every}
+
+
+def in_step(ledger: Small) -> None:
+    """The small book says what the whole one says, of all that it has."""
+    book, whole = ledger.book, ledger.whole
+    assert (book.seq, book.digest) == (whole.seq, whole.digest)
+    for oid, order in book.orders.items():
+        assert (order, order.fingerprint) == (whole.orders[oid], whole.orders[oid].fingerprint)
+    for key, execution in book.executions.items():
+        assert (execution, execution.fingerprint) == (whole.executions[key], whole.executions[key].fingerprint)
+    assert {key: p.quantity for key, p in book.positions.items()} == {
+        key: sum(e.signed for e in whole.executions.values() if (e.account, e.con_id) == key) for key in book.positions
+    }
+
+
+# ---- who leaves
+
+
+def test_the_oldest_end_leaves_first_with_all_that_names_it() -> None:
+    ledger = Small()
+    first, *others = (ledger.filled(n) for n in range(4))
+    book = ledger.book
+    assert list(book.orders) == others[1:]
+    assert first not in book.keys.values()
+    assert (book.evicted.orders, book.evicted.executions) == (2, 2)
+    assert (len(book.by_perm_id), len(book.by_broker_id), len(book.keys)) == (2, 2, 2)
+    assert (len(book.executions), len(book.exec_by_id), len(book.executions_of), len(book.numbers)) == (2, 2, 2, 2)
+    in_step(ledger)
+
+
+def test_an_order_that_goes_on_never_leaves() -> None:
+    ledger = Small()
+    open_one = ledger.working("open", perm_id=1)
+    queued = ledger.accept("queued")
+    for n in range(5):
+        ledger.filled(n)
+    assert {open_one, queued} <= ledger.book.orders.keys()
+    assert list(ledger.book.open_ids) == [open_one, queued]
+
+
+def test_an_order_that_an_open_break_names_stays_until_it_is_resolved() -> None:
+    ledger = Small()
+    first = ledger.filled(0)
+    fields: dict[str, Any] = {
+        "kind": "missing_executions",
+        "symbol": "AAPL",
+        "account": ACCOUNT,
+        "ours": {},
+        "broker": {},
+    }
+    ledger.add(Kind.BREAK_OPENED, first, id="b1", holds=False, **fields)
+    for n in range(1, 5):
+        ledger.filled(n)
+    assert first in ledger.book.orders
+    ledger.add(Kind.BREAK_RESOLVED, first, id="b1", resolution="looked")
+    assert first in ledger.book.orders, "it leaves as if it had ended now"
+    ledger.filled(5)
+    ledger.filled(6)
+    assert first not in ledger.book.orders
+    in_step(ledger)
+
+
+def test_an_order_that_is_reopened_is_not_let_go() -> None:
+    ledger = Small()
+    oid = ledger.working("k", perm_id=77)
+    ledger.add(Kind.ORDER_CANCELLED, oid, reason="x")
+    ledger.work(oid, 77)  # late evidence (R1)
+    for n in range(4):
+        ledger.filled(n)
+    assert ledger.order(oid).state is State.WORKING
+
+
+def test_executions_of_no_order_leave_by_count() -> None:
+    ledger = Small()
+    for n in range(5):
+        ledger.fill(None, f"{n:04}.01", perm_id=0)
+    assert list(ledger.book.loose) == list(ledger.book.executions) == [(ACCOUNT, "0003"), (ACCOUNT, "0004")]
+    assert ledger.book.positions[AAPL].quantity == 50
+    in_step(ledger)
+
+
+def test_ids_that_an_order_had_before_leave_with_it() -> None:
+    ledger = Small()
+    oid = ledger.accept("k", session=1, broker_id=5)
+    ledger.add(Kind.ORDER_UNLICENSED, oid, reason="id used")
+    ledger.add(Kind.ORDER_LICENSED, oid, session=1, broker_order_id=6)
+    ledger.work(oid, 800)
+    ledger.fill(oid, "9.01", quantity="10", perm_id=800)
+    ledger.fill(oid, "9.02", quantity="10", perm_id=800)
+    for n in range(2):
+        ledger.filled(n)
+    book = ledger.book
+    assert oid not in book.orders
+    assert not {5, 6} & book.by_broker_id.keys()
+    assert not {"9.01", "9.02"} & book.exec_by_id.keys()
+    assert not book.earlier_exec_ids
+    in_step(ledger)
+
+
+@pytest.mark.guarantee(8)
+@settings(max_examples=100, deadline=None)
+@given(logs(tuple("ABCDEF")), st.integers(1, 3))
+def test_leader_and_rebuild_evict_alike_and_count_alike(log: list[Event], keep: int) -> None:
+    """Whatever is kept, the digest is the same at every event, and equal books stay equal."""
+    one, other, whole = Book(keep), Book(keep), Book(10**9)
+    for event in log:
+        for book in (one, other, whole):
+            book.apply(copy.deepcopy(event))
+        assert one.left == other.left
+        assert (one.orders, one.executions, one.ended, one.positions) == (
+            other.orders, other.executions, other.ended, other.positions
+        )  # fmt: skip
+        assert one.open_ids == whole.open_ids
+        assert {key: p.quantity for key, p in one.positions.items()} == {
+            key: p.quantity for key, p in whole.positions.items()
+        }
+    if not any(event.kind == Kind.EXECUTION and event.payload["exec_id"].endswith(".02") for event in log):
+        assert one.digest == whole.digest  # a correction may see another average cost
+
+
+# ---- what left is not taken for new
+
+
+@pytest.mark.guarantee(5)
+def test_a_days_list_with_what_left_memory_proposes_nothing_and_looks_nothing_up() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n) for n in range(6)]
+    facts = [traded(oid, f"{n:04}.01", perm_id=900 + n) for n, oid in enumerate(ids)]
+    ended = [done(oid, perm_id=900 + n) for n, oid in enumerate(ids)]
+    sifted, back = ledger.reconcile(*facts, *ended, holds(60))
+    assert back == []
+    assert len(sifted.executions) == len(sifted.completed_orders) == 2
+    assert compare(ledger.book, sifted, ME) == []
+
+
+@pytest.mark.guarantee(5)
+def test_a_late_correction_replaces_what_left_memory() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n) for n in range(6)]
+    sifted, back = ledger.reconcile(traded(ids[0], "0000.02", 7, perm_id=900), holds(57))
+    assert back == [ids[0]]
+    in_step(ledger)
+    plan = ledger.plan(sifted, last=True)
+    assert rows(plan) == ["execution_corrected"]
+    ledger.write(*plan.drafts)
+    assert (ledger.book.positions[AAPL].quantity, ledger.order(ids[0]).filled) == (57, 7)
+    assert ledger.order(ids[0]).state is State.WORKING, "a part was taken back"
+
+
+@pytest.mark.guarantee(5)
+def test_the_trial_refuses_a_correction_of_what_left_memory_and_the_same_execution_again() -> None:
+    ledger = Small()
+    for n in range(6):
+        ledger.filled(n)
+    for exec_id in ("0000.01", "0000.02"):
+        payload = {
+            "exec_id": exec_id, "account": ACCOUNT, "con_id": CON_IDS["AAPL"], "symbol": "AAPL", "side": "BUY", "quantity": "10",
+            "price": "1", "at": "2026-01-02T12:00:00.000000Z",
+        }  # fmt: skip
+        assert "recalled first" in (Trial(ledger.book).refuses([Draft(Kind.EXECUTION, payload, NOON)]) or "")
+
+
+@pytest.mark.rule(19)
+def test_an_order_that_left_memory_is_not_restored_and_a_lost_one_still_is() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n) for n in range(6)]
+    lost = order_id(CLUSTER, "local", "lost")
+    late = traded(ids[1], "late.01", 1, perm_id=901)  # of an order that left: not booked yet
+    sifted, back = ledger.reconcile(late, done(lost, perm_id=5000), traded(lost, "5000.01", perm_id=5000), holds(71))
+    assert back == [ids[1]]
+    assert rows(ledger.plan(sifted, last=True))[:2] == ["restored", "filled_while_away"]
+    assert {d.order_id for d in ledger.plan(sifted, last=True).drafts if d.kind is Kind.ORDER_RESTORED} == {lost}
+
+
+def test_an_order_that_left_memory_and_is_live_again_is_reopened() -> None:
+    ledger = Small()
+    oid = ledger.working("k", perm_id=77)
+    ledger.add(Kind.ORDER_CANCELLED, oid, reason="x")
+    for n in range(3):
+        ledger.filled(n)
+    assert oid not in ledger.book.orders
+    sifted, back = ledger.reconcile(shown(oid, 77), holds(30))
+    assert back == [oid]
+    assert rows(ledger.plan(sifted, last=True)) == ["reopened"]
+
+
+def test_a_strangers_order_that_left_memory_is_found_by_its_perm_id() -> None:
+    ledger = Small()
+    plan = ledger.plan(snap(shown(perm_id=4000)), last=True)
+    ledger.write(*plan.drafts)
+    [external] = ledger.book.open_externals
+    ledger.add(Kind.ORDER_CANCELLED, external, reason="gone")
+    for n in range(3):
+        ledger.filled(n)
+    assert external not in ledger.book.orders
+    sifted, back = ledger.reconcile(shown(perm_id=4000), holds(30))
+    assert back == [external]
+    assert rows(ledger.plan(sifted, last=True)) == ["reopened"]
+
+
+def test_an_execution_of_no_order_is_corrected_after_it_left_memory() -> None:
+    ledger = Small()
+    for n in range(5):
+        ledger.fill(None, f"{n:04}.01", perm_id=0)
+    sifted, back = ledger.reconcile(
+        traded(None, "0000.02", 4, perm_id=0), traded(None, "0001.01", perm_id=0), holds(44)
+    )
+    assert back == ["0000"]
+    assert rows(ledger.plan(sifted, last=True)) == ["execution_corrected"]
+    in_step(ledger)
+
+
+def test_beyond_the_remembered_numbers_the_database_decides() -> None:
+    ledger = Small(keep=1)
+    ledger.book.evicted.roots.room = ledger.book.evicted.perm_ids.room = 2
+    ids = [ledger.filled(n) for n in range(9)]
+    assert ledger.book.evicted.roots.forgotten
+    facts = [traded(oid, f"{n:04}.01", perm_id=900 + n) for n, oid in enumerate(ids)]
+    sifted, back = ledger.reconcile(*facts, traded(None, "new.01", 3, perm_id=1), holds(93))
+    assert back == [], "the database has them as they are shown: nothing to recall"
+    assert rows(ledger.plan(sifted, last=True)) == ["execution_missing_here"]
+    sifted, back = ledger.reconcile(traded(ids[0], "0000.02", 7, perm_id=900), holds(87))
+    assert back == [ids[0]]
+    assert rows(ledger.plan(sifted, last=True)) == ["execution_corrected"]
+
+
+# ---- coming back
+
+
+@pytest.mark.guarantee(8)
+def test_a_recall_leaves_the_digest_and_the_positions_as_they_are() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n, side="BUY" if n % 3 else "SELL", price=str(100 + n)) for n in range(7)]
+    before, positions = ledger.book.digest, copy.deepcopy(ledger.book.positions)
+    ledger.write(ledger.recalled(ids[0]).draft(NOON))
+    assert (ledger.book.digest, ledger.book.positions[AAPL].quantity) == (before, positions[AAPL].quantity)
+    assert ledger.book.positions[AAPL].average_cost == positions[AAPL].average_cost
+    assert next(iter(ledger.book.executions)) == (ACCOUNT, "0000"), "the last one stays the last one booked"
+    in_step(ledger)
+    ledger.add(Kind.COMMISSION, None, exec_id="0000.01", commission="1", currency="USD")
+    in_step(ledger)
+    for n in range(7, 10):
+        ledger.filled(n)
+    assert ids[0] not in ledger.book.orders, "it leaves again"
+    in_step(ledger)
+
+
+def test_a_recall_of_what_is_in_memory_is_refused_and_a_book_that_kept_it_folds_it() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n) for n in range(5)]
+    back = ledger.recalled(ids[0]).draft(NOON)
+    ledger.write(back)
+    assert "in memory" in (Trial(ledger.book).refuses([replace(back, event_id="another")]) or "")
+    assert ledger.whole.seq == ledger.book.seq, "the book that keeps more folds it too"
+    twice = [ledger.recalled(ids[1]).draft(NOON), ledger.recalled(ids[1]).draft(NOON)]
+    assert "in memory" in (Trial(ledger.book).refuses(twice) or "")
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs())
+def test_what_is_written_plainly_is_read_as_it_was(log: list[Event]) -> None:
+    book = Book()
+    for event in log:
+        book.apply(event)
+    for order in book.orders.values():
+        assert order_from(plain(order)) == order
+    for execution in book.executions.values():
+        assert execution_from(plain(execution)) == execution
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs())
+def test_an_order_folded_from_its_own_events_is_the_order(log: list[Event]) -> None:
+    book = Book()
+    for event in log:
+        book.apply(event)
+    for order in book.orders.values():
+        mine = [e for e in book.executions.values() if e.order_id == order.id]
+        found = recalled_orders([e for e in log if e.order_id == order.id], mine)[order.id]
+        assert (found.order, list(found.executions)) == (order, mine)
+
+
+# ---- the tables that people query
+
+
+def test_what_leaves_before_it_is_in_the_tables_is_kept_for_them() -> None:
+    ledger = Small()
+    ids = [ledger.filled(n) for n in range(4)]
+    assert set(ledger.book.leaving) == {
+        *(("order", oid) for oid in ids[:2]), *(("execution", (ACCOUNT, f"{n:04}")) for n in range(2))
+    }  # fmt: skip
+    ledger.book.projected_to(ledger.book.seq)
+    assert (ledger.book.leaving, ledger.book.dirty) == ({}, {})
+    ledger.filled(4)
+    assert len(ledger.book.leaving) == 0
+    assert {kind for kind, _ in ledger.book.dirty} == {"order", "execution", "position"}
+
+
+def test_a_standby_notes_nothing_that_is_in_the_tables() -> None:
+    leader = Small()
+    for n in range(4):
+        leader.filled(n)
+    standby = Book(2)
+    standby.projected_to(leader.book.seq - 1)
+    for event in leader.log:
+        standby.apply(event)
+    assert set(standby.dirty.values()) == {leader.book.seq}
+
+
+# ---- the way in
+
+
+def scene_with_ended(count: int = 5) -> tuple[Scene, list[str]]:
+    scene = Scene()
+    scene.ledger.book.keep_ended = 2
+    ids = []
+    for n in range(count):
+        oid = scene.ledger.working(f"k{n}", perm_id=900 + n)
+        scene.ledger.fill(oid, f"{n:04}.01", perm_id=900 + n)
+        ids.append(oid)
+    return scene, ids
+
+
+@pytest.mark.guarantee(5)
+def test_a_repeated_execution_of_what_left_memory_is_nothing_and_a_correction_is_looked_up() -> None:
+    scene, ids = scene_with_ended()
+    before = scene.ledger.book.seq
+    scene.take(traded(ids[0], "0000.01", perm_id=900), traded(None, "0000.01", perm_id=900))
+    assert (scene.ledger.book.seq, scene.doubts) == (before, [])
+    scene.take(traded(None, "0000.02", 7, perm_id=900), traded(ids[1], "0001.02", 7, perm_id=901))
+    assert scene.ledger.book.seq == before, "nothing is booked on a guess"
+    assert len(scene.doubts) == 2
+
+
+def test_a_status_after_the_end_leaves_nothing_behind_for_ever() -> None:
+    scene, ids = scene_with_ended(2)
+    scene.take(shown(ids[0], 900, status="Filled", broker_order_id=scene.order(ids[0]).broker_order_id))
+    assert scene.desk.cancels.pair(ids[0]) is not None
+    for n in range(2, 5):
+        oid = scene.ledger.working(f"k{n}", perm_id=900 + n)
+        scene.ledger.fill(oid, f"{n:04}.01", perm_id=900 + n)
+    assert scene.desk.cancels.pair(ids[0]) is None
+
+
+def test_the_commissions_of_what_left_memory_do_not_push_out_those_that_are_waited_for() -> None:
+    scene, _ = scene_with_ended()
+    early = scene.inbound._early
+    scene.take(CommissionFact("0000.01", Decimal(1), "USD", None))
+    assert len(early._held) == 0
+    scene.take(CommissionFact("0000.02", Decimal(1), "USD", None))
+    assert len(early._held) == 1
+
+
+# ---- numbers
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=200), st.integers(1, 50))
+def test_numbers_remember_the_newest_and_say_when_they_forgot(numbers: list[int], room: int) -> None:
+    kept = Numbers(room)
+    for number in numbers:
+        kept.add(number)
+    assert all(number in kept for number in numbers[-room:])
+    if not kept.forgotten:
+        assert all(number in kept for number in numbers)
+    assert sum(map(len, (*kept.young.values(), *kept.old.values()))) <= 2 * room
+
+
+def test_an_execution_that_left_twice_counts_in_its_last_revision() -> None:
+    evicted = Evicted()
+    evicted.note_execution("DU1", "0001", 1, 5)
+    assert (evicted.revision("DU1", "0001"), evicted.revision("DU2", "0001")) == (1, None)
+    evicted.note_execution("DU1", "0001", 3, 9)
+    assert (evicted.revision("DU1", "0001"), evicted.last_execution_seq) == (3, 9)
+    assert [evicted.has("DU1", "0001", n) for n in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+def test_a_position_goes_on_from_what_left() -> None:
+    ledger = Small()
+    ledger.filled(0, price="100")
+    ledger.filled(1, price="200")
+    for n in range(2, 6):
+        ledger.filled(n, quantity="10", price="300")
+    position = ledger.book.positions[AAPL]
+    assert (position.base_quantity, position.base_cost, position.quantity) == (40, 225, 60)
+    assert position.average_cost == ledger.whole.positions[AAPL].average_cost == 250
