@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from heapq import nsmallest
+from typing import Any, TypeVar
 
 from engine import views
 from engine.archive import Archive
@@ -47,13 +49,13 @@ class Lists:
     async def orders(self, asked: Asked) -> Page:
         """Orders, oldest change first. Raises Problem 503 when older ones are wanted and the database does not answer."""
         book = self._book
-        here: dict[Any, Order] = {e.id: e for e in book.leaving.values() if isinstance(e, Order)} | book.orders
-        rows = {order.seq: views.order(order) for order in here.values() if asked.fits(order)}
+        here = {e.id: e for e in book.leaving.values() if isinstance(e, Order)} | book.orders
+        rows = {o.seq: views.order(o) for o in _first(filter(asked.fits, here.values()), asked.limit)}
         if book.evicted.orders and (asked.state is None or asked.state in FINAL):
             state = asked.state.value if asked.state is not None else None
             filters = {"state": state, "symbol": asked.symbol, "client_order_id": asked.client_order_id}
-            known = set(here)
-            for row in await self._older("orders_page", filters, asked, book.evicted.last_order_seq, "id", known):
+            last, known = book.evicted.last_order_seq, here.keys()
+            for row in await self._older("orders_page", filters, asked, last, lambda row: row["id"] in known):
                 rows[row["seq"]] = views.order_row(row)
         return _page(rows, asked.limit)
 
@@ -61,10 +63,13 @@ class Lists:
         """Executions in the order in which they were booked. Raises Problem 503 as `orders` does."""
         book, asked = self._book, Asked(after, limit)
         here = {(e.account, e.root): e for e in book.leaving.values() if isinstance(e, Execution)} | book.executions
-        rows = {e.seq: views.execution(e, self._client_order_id(e)) for e in here.values() if e.seq > after}
+        first = _first((e for e in here.values() if e.seq > after), limit)
+        rows = {e.seq: views.execution(e, self._client_order_id(e)) for e in first}
         if book.evicted.executions:
-            known = {f"{account}\x1f{root}" for account, root in here}
-            for row in await self._older("executions_page", {}, asked, book.evicted.last_execution_seq, "key", known):
+            last, known = book.evicted.last_execution_seq, here.keys()
+            for row in await self._older(
+                "executions_page", {}, asked, last, lambda row: (row["account"], row["root"]) in known
+            ):
                 rows[row["seq"]] = views.execution(execution_of(row), row["client_order_id"])
         return _page(rows, limit)
 
@@ -74,9 +79,9 @@ class Lists:
         return order.client_order_id if isinstance(order, Order) else None
 
     async def _older(
-        self, query: str, filters: dict[str, Any], asked: Asked, last: int, name: str, here: set[str]
+        self, query: str, filters: dict[str, Any], asked: Asked, last: int, is_here: Callable[[Row], bool]
     ) -> list[Row]:
-        """Rows of what is not `here`, up to one more than the page holds. `last`: nothing later has left memory."""
+        """Rows of what is not in memory, up to one more than the page holds. `last`: nothing later has left memory."""
         found: list[Row] = []
         after, at_once = asked.after, asked.limit + 1
         while after < last and len(found) < at_once:
@@ -84,11 +89,19 @@ class Lists:
                 rows = await self._archive.page(query, filters | {"after": after, "last": last, "limit": at_once})
             except StoreError as error:
                 raise unavailable("database-away", "Older rows cannot be read from the database now.") from error
-            found += [row for row in rows if row[name] not in here]
+            found += [row for row in rows if not is_here(row)]
             if len(rows) < at_once:
                 break
             after = rows[-1]["seq"]
         return found
+
+
+Entity = TypeVar("Entity", Order, Execution)
+
+
+def _first(entities: Iterable[Entity], limit: int) -> list[Entity]:
+    """Those of the page, and one more."""
+    return nsmallest(limit + 1, entities, key=lambda entity: entity.seq)
 
 
 def _page(rows: dict[int, dict[str, Any]], limit: int) -> Page:

@@ -56,7 +56,7 @@ SELECT * FROM ledger.orders
  ORDER BY seq LIMIT %(limit)s
 
 -- name: executions_page
-SELECT x.*, o.client_order_id, x.account || E'\x1f' || x.root AS key
+SELECT x.*, o.client_order_id
   FROM ledger.executions x LEFT JOIN ledger.orders o ON o.id = x.order_id
  WHERE x.seq > %(after)s AND x.seq <= %(last)s ORDER BY x.seq LIMIT %(limit)s
 
