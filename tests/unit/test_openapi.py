@@ -31,7 +31,7 @@ DOCUMENT = describe(EVERYTHING, "1.2.3")
 def registered() -> set[tuple[str, str]]:
     """What the rooms hang on the server, without a replica behind it."""
     server = Server()
-    Api(Book(), Mock(), Mock(), Access(), Mock()).register(server)
+    Api(Book(), Mock(), Mock(), Access(), Mock(), Mock()).register(server)
     Operate(Mock(), Mock(), Access(), Mock(), OperateRules()).register(server)
     Resolve(Mock(), Access()).register(server)
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
