@@ -265,7 +265,9 @@ class Inbound:
             self._commission(fact)
 
     def _applied(self, event: Event) -> None:
-        """What a reconciliation wrote: an execution that may be waited for, the answer to a twin."""
+        """What a reconciliation wrote: an execution that may be waited for, the answer to a twin. And what left needs no notes."""
+        for kept in (self._only_inactive, self._twinned):
+            kept.difference_update(self._book.left)
         if event.kind == Kind.EXECUTION:
             self._early.booked(event.payload["exec_id"])
         elif event.kind == Kind.BREAK_RESOLVED and event.order_id is not None:

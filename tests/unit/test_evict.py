@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.archive import LookedUp, Wanted
+from engine.api import Api
+from engine.archive import Archive, LookedUp, Wanted
+from engine.auth import Access
 from engine.book import Book
-from engine.broker import CommissionFact
+from engine.broker import BrokerError, CommissionFact, OrderStatus
 from engine.events import Draft, Event, Kind
 from engine.evicted import Evicted, Numbers
+from engine.metrics import Metrics
 from engine.order import State
 from engine.plain import execution_from, order_from, plain
 from engine.recall import Recalled, recalled_orders
@@ -25,6 +29,7 @@ from reconcile.diff import compare
 from reconcile.left import sift, to_recall
 from tests.unit.book_factory import (
     ACCOUNT,
+    CLIENT,
     CLUSTER,
     CON_IDS,
     ME,
@@ -37,7 +42,7 @@ from tests.unit.book_factory import (
     snap,
     traded,
 )
-from tests.unit.desk_factory import Scene
+from tests.unit.desk_factory import ASKER, Scene
 from tests.unit.test_book import logs
 
 AAPL = (ACCOUNT, CON_IDS["AAPL"])
@@ -436,6 +441,64 @@ def test_the_commissions_of_what_left_memory_do_not_push_out_those_that_are_wait
     assert len(early._held) == 0
     scene.take(CommissionFact("0000.02", Decimal(1), "USD", None))
     assert len(early._held) == 1
+
+
+async def lives(scene: Scene, first: int, last: int) -> None:
+    """Orders from their acceptance to the last of what the gateway says of them."""
+    for n in range(first, last):
+        oid = (await scene.place(f"k{n}")).id
+        broker_id, perm_id = scene.order(oid).broker_order_id or 0, 900 + n
+        of = {"perm_id": perm_id, "broker_order_id": broker_id}
+        filled = OrderStatus(broker_id, perm_id, CLIENT, "Filled", Decimal(10), Decimal(0))
+        if n % 3 < 2:
+            scene.take(shown(oid, status="PreSubmitted", **of), shown(oid, **of))
+        if n % 3 == 0:
+            scene.take(traded(oid, f"{n:06}.01", **of), CommissionFact(f"{n:06}.01", Decimal(1), "USD", None))
+            scene.take(filled, shown(oid, status="Filled", **of))
+        elif n % 3 == 1:
+            await scene.desk.cancel(oid, ASKER)
+            scene.take(shown(oid, status="Cancelled", **of), shown(oid, status="Cancelled", **of))
+        else:
+            scene.take(shown(oid, status="Inactive", **of), BrokerError(broker_id, 201, "no margin"))
+            scene.take(shown(oid, status="Inactive", **of))
+        scene.clock.now += 1
+
+
+def sizes(thing: Any, name: str, found: dict[str, int], seen: set[int]) -> dict[str, int]:
+    """How much each container holds that is reached from `thing`, by where it is; a container's own items are not told apart."""
+    if (
+        id(thing) in seen
+        or isinstance(thing, (str, bytes, int, float, Decimal, type, Ledger, Evicted))
+        or callable(thing)
+    ):
+        return found
+    seen.add(id(thing))
+    if isinstance(thing, (dict, list, set, tuple, deque, frozenset)):
+        found[name] = found.get(name, 0) + len(thing)
+        for item in [*thing, *(thing.values() if isinstance(thing, dict) else ())]:
+            sizes(item, f"{name}[]", found, seen)
+    for attribute, value in getattr(thing, "__dict__", {}).items():
+        sizes(value, f"{name}.{attribute}", found, seen)
+    return found
+
+
+async def test_nothing_of_a_replica_grows_with_the_orders_that_ended() -> None:
+    scene = Scene()
+    scene.ledger.book.keep_ended = 6
+    metrics = Metrics(scene.ledger.book)
+    api = Api(scene.ledger.book, scene.desk, scene.inbound, Access(), lambda: None, Archive(scene.ledger.book, None))  # type: ignore
+    scene.wire.placed = scene.wire.written = deque(maxlen=1)  # type: ignore[assignment]  # the test's own record
+    scene.ledger.book._digests = deque(maxlen=1)
+    measured = []
+    for first, last in ((0, 60), (60, 300)):
+        await lives(scene, first, last)
+        scene.ledger.book.projected_to(scene.ledger.book.seq)
+        of = {"desk": scene.desk, "inbound": scene.inbound, "book": scene.ledger.book, "api": api, "metrics": metrics}
+        measured.append({k: n for name, one in of.items() for k, n in sizes(one, name, {}, set()).items()})
+    before, after = measured
+    assert {k: (before.get(k, 0), n) for k, n in after.items() if n > before.get(k, 0) + 6} == {}
+    assert scene.ledger.book.evicted.orders == 294
+    assert len(scene.ledger.book.orders) == 6
 
 
 # ---- numbers
