@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 ROOM = 1 << 19
 """Numbers in one generation; there are two, and the older one goes when the younger is full."""
 
-_BUCKETS = 4093  # a prime: permIds are consecutive, and what is looked up is found among a hundred others
+_BUCKETS = 16381  # a prime: permIds are consecutive, and what is looked up is found among some tens of others
 
 
 @dataclass(slots=True)
@@ -41,7 +41,9 @@ class Numbers:
     def last_bits(self, number: int) -> int | None:
         """The highest last 8 bits of the numbers here that are `number` but for these; None when there is none."""
         wanted, bucket = number >> 8, (number >> 8) % _BUCKETS
-        found = [n & 0xFF for kept in (self.young, self.old) for n in kept.get(bucket, ()) if n >> 8 == wanted]
+        found = [n & 0xFF for n in self.young.get(bucket, ()) if n >> 8 == wanted]
+        if self.old:
+            found += [n & 0xFF for n in self.old.get(bucket, ()) if n >> 8 == wanted]
         return max(found, default=None)
 
 

@@ -47,6 +47,7 @@ class Metrics:
         for name, text, read in (
             ("adapter_ledger_seq", "The last event of the log that this replica has folded.", lambda: book.seq),
             ("adapter_orders_open", "Orders that have not ended.", lambda: len(book.open_ids)),
+            ("adapter_orders_in_memory", "Orders in memory; older ones are in the database.", lambda: len(book.orders)),
             ("adapter_orders_queued", "Orders behind the gate.", lambda: len(book.queued)),
             ("adapter_breaks_open", "Differences that wait for a person.", lambda: len(book.open_breaks)),
             (

@@ -4,7 +4,8 @@ A day's lists bring each of them again every time. What left as it is shown is s
 have left and is not known here, is looked up in the database first, and recalled into memory where it is there; until that is
 done the fact is taken out too: it is neither booked a second time (G5) nor restored (R19) on a guess.
 
-An order that is in memory has all its executions there, so an unknown one of such an order is new without any question.
+An order that is in memory has all its executions there, so an unknown one of such an order is new without any question; but for one
+that was booked before its order was known, and left as one of no order.
 """
 
 from __future__ import annotations
@@ -78,12 +79,13 @@ class _Sieve:
         key, evicted = (fact.account, root), self._book.evicted
         if key in self._book.executions:
             return True
-        if evicted.has(fact.account, root, revision):
+        left = evicted.revision(fact.account, root)
+        if left is not None and left >= revision:
             return False
-        if self._is_here(fact):
+        if left is None and self._is_here(fact):
             return True
         own = self._me.own(fact.reference)
-        if evicted.revision(fact.account, root) is not None or evicted.roots.forgotten:
+        if left is not None or evicted.roots.forgotten:
             return self._looked_up(key, revision, own.id if own is not None else None)
         return own is None or self._is_absent(own.id)
 

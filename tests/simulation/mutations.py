@@ -12,6 +12,7 @@ from unittest.mock import patch
 import engine.submit
 import reconcile.plan
 import reconcile.run
+from engine.archive import Wanted
 from engine.broker import Outgoing
 from engine.commit import Committer
 from engine.events import Draft, Kind
@@ -177,9 +178,15 @@ def failed_request_is_empty(_world: World) -> Iterator[None]:
         yield
 
 
+def what_left_is_new(_world: World) -> Iterator[None]:
+    """A snapshot is compared with memory alone: what left memory counts as what the ledger never had (against G5 and R19)."""
+    with patch.object(reconcile.run, "sift", lambda _book, snapshot, *_: (snapshot, Wanted())):
+        yield
+
+
 ALL: tuple[Callable[[World], Iterator[None]], ...] = (
     no_epoch_fence, fence_without_gate, sending_is_sent_again, permit_not_checked, early_snapshot, new_client_id,
     send_before_commit, lost_answer_is_no, proof_never_ages, dial_without_proof, licence_outlives_session,
-    gate_opens_unreconciled, repeat_under_new_id, failed_request_is_empty,
+    gate_opens_unreconciled, repeat_under_new_id, failed_request_is_empty, what_left_is_new,
 )  # fmt: skip
 MUTATIONS = {one.__name__: contextmanager(one) for one in ALL}

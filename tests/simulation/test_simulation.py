@@ -82,6 +82,7 @@ CAUGHT = {
     "gate_opens_unreconciled": (("kill", "relay_drops"), 20),
     "repeat_under_new_id": (("kill",), 10),
     "failed_request_is_empty": (("ended_and_not_answered",), 150),
+    "what_left_is_new": (("kill",), 10),
 }
 
 

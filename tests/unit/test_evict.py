@@ -302,6 +302,16 @@ def test_an_execution_of_no_order_is_corrected_after_it_left_memory() -> None:
     in_step(ledger)
 
 
+def test_an_execution_that_left_as_nobodys_is_no_new_one_of_the_order_that_it_turns_out_to_be_of() -> None:
+    ledger = Small()
+    for n in range(4):
+        ledger.fill(None, f"{n:04}.01", perm_id=77)
+    oid = ledger.working("k", perm_id=77)
+    sifted, back = ledger.reconcile(traded(oid, "0000.02", 4, perm_id=77), shown(oid, 77), holds(34))
+    assert back == ["0000"]
+    assert rows(ledger.plan(sifted, last=True)) == ["execution_corrected"]
+
+
 def test_beyond_the_remembered_numbers_the_database_decides() -> None:
     ledger = Small(keep=1)
     ledger.book.evicted.roots.room = ledger.book.evicted.perm_ids.room = 2
