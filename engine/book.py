@@ -213,9 +213,13 @@ class Book:
     def give_execution(self, event: Event, key: tuple[str, str], order_id: str) -> None:
         """A booked execution becomes this order's; the position stays what it is."""
         execution = self.executions[key]
+        if key in (before := self.executions_of.get(execution.order_id or "", [])):
+            before.remove(key)
+        self.loose.pop(key, None)
+        self.executions_of.setdefault(order_id, []).append(key)
         execution.order_id = order_id
         self.count(execution)
-        self.dirty.add(("execution", key))
+        self.touch("execution", key)
         order = self.orders[order_id]
         filled_by(order, None, execution)
         self._touched(order, event.seq, event.at)

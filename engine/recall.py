@@ -7,14 +7,14 @@ the table has them, as nothing leaves memory for good before it is written there
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from engine.book import Book
 from engine.events import Draft, Event, Kind
-from engine.order import Order
+from engine.order import Order, settle
 from engine.plain import plain
 from engine.position import Execution
 
@@ -47,7 +47,7 @@ def recalled_orders(events: Iterable[Event], executions: Iterable[Execution]) ->
     for event in events:
         if event.kind not in _OTHERS:
             scratch.seq = event.seq - 1
-            scratch.apply(event)
+            scratch.apply(_alone(event))
     booked: dict[str, list[Execution]] = {}
     for execution in sorted(executions, key=lambda execution: execution.seq):
         booked.setdefault(execution.order_id or "", []).append(execution)
@@ -59,12 +59,22 @@ def recalled_orders(events: Iterable[Event], executions: Iterable[Execution]) ->
     return found
 
 
+def _alone(event: Event) -> Event:
+    """The event without what it says of executions that other events booked: these are summed up in the end."""
+    if event.kind == Kind.ORDER_ADOPTED:
+        return replace(event, payload=event.payload | {"executions": []})
+    return event
+
+
 def _sum_up(order: Order, executions: Sequence[Execution]) -> None:
-    """A correction that named no order is missing among the order's events, and counts in the table."""
+    """Executions that were booked for nobody first are missing among the order's own events, and count in the table."""
     filled = sum((e.quantity for e in executions), Decimal(0))
     notional = sum((e.quantity * e.price for e in executions), Decimal(0))
     if (filled, notional) != (order.filled, order.notional):
         order.filled, order.notional = filled, notional
+        if executions:
+            order.con_id = order.con_id or executions[0].con_id
+            settle(order)
 
 
 def execution_of(row: Mapping[str, Any]) -> Execution:

@@ -85,9 +85,7 @@ class Trial:
         if draft.kind in _FIRST:
             self._bring_key(layer, (draft.subject or "", payload.get("client_order_id")))
         elif draft.kind is Kind.ORDER_RECALLED:
-            keys = [(values["account"], values["root"]) for values in payload["executions"]]
-            if draft.order_id in layer.orders or any(self._known(layer, "executions", key) for key in keys):
-                raise ValueError(f"order {draft.order_id} is in memory")
+            self._recalled(layer, draft)
         elif draft.kind is Kind.EXECUTION:
             self._execution(layer, draft)
         elif draft.kind is Kind.COMMISSION:
@@ -103,6 +101,11 @@ class Trial:
             self._bring_break(layer, payload["id"])
             if draft.kind is Kind.BREAK_RESOLVED and payload["id"] not in layer.open_breaks:
                 raise ValueError(f"break {payload['id']} is not open")
+
+    def _recalled(self, layer: _Layer, draft: Draft) -> None:
+        keys = [(values["account"], values["root"]) for values in draft.payload["executions"]]
+        if draft.order_id in layer.orders or any(self._known(layer, "executions", key) for key in keys):
+            raise ValueError(f"order {draft.order_id} is in memory")
 
     def _execution(self, layer: _Layer, draft: Draft) -> None:
         exec_id = draft.payload["exec_id"]

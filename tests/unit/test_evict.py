@@ -358,6 +358,34 @@ def test_a_recall_of_what_is_in_memory_is_refused_and_a_book_that_kept_it_folds_
     assert "in memory" in (Trial(ledger.book).refuses(twice) or "")
 
 
+def test_an_order_that_took_over_a_strangers_record_leaves_and_comes_back_with_its_executions() -> None:
+    """Its executions were booked on that record, and for nobody, before an operator said whose they are."""
+    ledger = Small()
+    ledger.write(*ledger.plan(snap(shown(perm_id=4000)), last=True).drafts)
+    [record] = ledger.book.open_externals
+    ledger.fill(record, "e1.01", perm_id=4000, quantity="4")
+    ledger.fill(None, "e2.01", perm_id=4000, quantity="6")
+    oid = ledger.accept("k", session=1)
+    ledger.add(Kind.ORDER_IN_DOUBT, oid, reason="gone")
+    mine = [[ACCOUNT, "e1"], [ACCOUNT, "e2"]]
+    ledger.write(
+        Draft(Kind.ORDER_MERGED, {"into": oid, "reason": "x"}, NOON, record),
+        Draft(Kind.ORDER_ADOPTED, {"perm_id": 4000, "executions": mine, "reason": "x", "status": "Filled"}, NOON, oid),
+    )
+    assert ledger.order(oid).state is State.FILLED
+    assert list(ledger.book.loose) == []
+    in_step(ledger)
+    for n in range(3):
+        ledger.filled(n)
+    assert not {oid, record} & ledger.book.orders.keys()
+    assert not {(ACCOUNT, "e1"), (ACCOUNT, "e2")} & ledger.book.executions.keys()
+    for one in (oid, record):
+        ledger.write(ledger.recalled(one).draft(NOON))
+    in_step(ledger)
+    assert ledger.book.executions_of[oid] == [(ACCOUNT, "e1"), (ACCOUNT, "e2")]
+    assert ledger.order(record).filled == 0
+
+
 @settings(max_examples=100, deadline=None)
 @given(logs())
 def test_what_is_written_plainly_is_read_as_it_was(log: list[Event]) -> None:
