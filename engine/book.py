@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from engine.digest import Entity, fingerprint
 from engine.events import Event
-from engine.evict import KEEP_ENDED, evict, is_named
+from engine.evict import KEEP_ENDED, evict, is_held, relatives
 from engine.evicted import Evicted
 from engine.family import PARENT
 from engine.fold import FOLDS, filled_by
@@ -181,11 +181,15 @@ class Book:
         self.orders[order.id] = order
         if order.key is not None:
             self.keys[order.key] = order.id
+        if (parent := order.extra.get("parent")) is not None:
+            family = [*self.children.get(parent, ()), order.id]
+            self.children[parent] = sorted(family, key=lambda oid: self.orders[oid].accepted_seq)
         self._index(order)
 
     def freed(self, oid: str) -> None:
-        """A break about this order was resolved: with no other one open it may leave, as if it had ended now."""
-        if oid in self.detained and not is_named(self, oid):
+        """A break about this order was resolved, or one of its bracket ended: unless another holds it, it may leave as if it had
+        ended now."""
+        if oid in self.detained and not is_held(self, oid):
             del self.detained[oid]
             self.ended[oid] = None
 
@@ -275,6 +279,8 @@ class Book:
             self.ended.setdefault(oid)
         if final:
             self.open_ids.pop(oid, None)
+            for other in relatives(self, order) if self.detained else ():
+                self.freed(other)
         elif oid not in self.open_ids:
             self.open_ids[oid] = None
             self.open_ids = self._in_accept_order(self.open_ids)

@@ -1,14 +1,14 @@
 """Memory is bounded: orders that have ended leave the book, oldest end first. Pure, and a function of the log alone.
 
-The book keeps every order that has not ended, the last `keep_ended` that have, and those that an open break names. Leader, standby
-and a rebuild evict the same at the same event. The digest does not change: it goes on to count what left as it left (G8). What
-evidence may still say of it is judged by `engine.evicted` and the database, and an order that is needed again comes back by an
-event of its own, `order_recalled`.
+The book keeps every order that has not ended, the last `keep_ended` that have, those that an open break names, and brackets whole.
+Leader, standby and a rebuild evict the same at the same event. The digest does not change: it goes on to count what left as it left
+(G8). What evidence may still say of it is judged by `engine.evicted` and the database, and an order that is needed again comes back
+by an event of its own, `order_recalled`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.digest import fingerprint
@@ -27,7 +27,7 @@ def evict(book: Book) -> tuple[str, ...]:
     left: list[str] = []
     while len(book.ended) > book.keep_ended:
         oid, _ = book.ended.popitem(last=False)
-        if is_named(book, oid):
+        if is_held(book, oid):
             book.detained[oid] = None
         else:
             _let_order_go(book, oid)
@@ -38,9 +38,19 @@ def evict(book: Book) -> tuple[str, ...]:
     return tuple(left)
 
 
-def is_named(book: Book, oid: str) -> bool:
-    """Whether an open break is about this order: a person has to look at it."""
-    return any(found.order_id == oid for found in book.open_breaks.values())
+def is_held(book: Book, oid: str) -> bool:
+    """Whether an open break is about this order (a person has to look at it), or one of its bracket goes on."""
+    if any(found.order_id == oid for found in book.open_breaks.values()):
+        return True
+    return any(other in book.open_ids for other in relatives(book, book.orders[oid]))
+
+
+def relatives(book: Book, order: Order) -> Iterator[str]:
+    """Ids of the others of its bracket: the order on which it hangs, what hangs on that too, and what hangs on it."""
+    yield from book.children.get(order.id, ())
+    if (parent := order.extra.get("parent")) is not None:
+        yield parent
+        yield from (other for other in book.children.get(parent, ()) if other != order.id)
 
 
 def _let_order_go(book: Book, oid: str) -> None:
@@ -52,6 +62,10 @@ def _let_order_go(book: Book, oid: str) -> None:
         ids = book.by_perm_id if index == "perm" else book.by_broker_id
         if ids.get(number) == oid:
             del ids[number]
+    if order.id in (siblings := book.children.get(order.extra.get("parent", ""), [])):
+        siblings.remove(order.id)
+        if not siblings:
+            del book.children[order.extra["parent"]]
     perm_ids = {order.perm_id}
     for key in book.executions_of.pop(oid, ()):
         perm_ids.add(book.executions[key].perm_id)

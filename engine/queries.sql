@@ -49,7 +49,9 @@ SELECT x.* FROM jsonb_to_recordset(%(keys)s::jsonb) AS k (account text, root tex
 SELECT id, perm_id FROM ledger.orders WHERE perm_id = ANY(%(perm_ids)s::bigint[])
 
 -- name: orders_page
-SELECT * FROM ledger.orders
+-- what only few orders have stands in their first event, and nowhere else
+SELECT o.*, (SELECT e.payload -> 'extra' FROM ledger.event e WHERE e.order_id = o.id ORDER BY e.seq LIMIT 1) AS extra
+  FROM ledger.orders o
  WHERE seq > %(after)s AND seq <= %(last)s AND state IN ('FILLED', 'CANCELLED', 'REJECTED', 'EXPIRED')
    AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)
    AND (%(client_order_id)s::text IS NULL OR client_order_id = %(client_order_id)s)

@@ -55,6 +55,7 @@ def order_row(row: Row) -> dict[str, Any]:
         **{name: iso(row[name]) for name in times},
         "remaining": number(max(quantity - filled, Decimal(0))), "con_id": row["con_id"] or None,
         "account": row["account"] or None, "asked": None, "subject": row["user_id"],
+        **{name: (row["extra"] or {}).get(name) for name in ("parent_client_order_id", "oca_group")},
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Desk:
             until(lambda: self._commission(made["id"]) is not None, "the commission")  # noqa: B023 - asked at once
             self.ended.append(one(leader, made["id"]))
         for _ in range(RESTS):
-            self.sent.append(body())
+            self.sent.append(body(oca_group="old"))
             made = call(leader, "POST", ORDERS, self.sent[-1]).json
             in_state(leader, made["id"], "WORKING")
             call(leader, "DELETE", f"{ORDERS}/{made['id']}")

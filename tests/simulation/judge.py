@@ -201,7 +201,7 @@ class Judge:
 
     def watch(self, process: Process) -> None:
         """A process was built: hear when it has reconciled, or but for some contracts."""
-        reconciler = process.node.tender._reconciler
+        reconciler = process.node.tender.reconciler
         reconcile = reconciler.reconcile
 
         def present() -> Session | None:

@@ -152,6 +152,26 @@ def test_an_order_that_an_open_break_names_stays_until_it_is_resolved() -> None:
     in_step(ledger)
 
 
+def test_a_bracket_stays_whole_until_the_last_of_it_has_ended() -> None:
+    ledger = Small()
+    parent = ledger.filled(0)
+    first, second = (
+        ledger.accept(f"child{n}", session=1, extra={"parent": parent, "parent_client_order_id": "k0"}) for n in (1, 2)
+    )
+    ledger.add(Kind.ORDER_CANCELLED, first, reason="x")
+    for n in range(1, 5):
+        ledger.filled(n)
+    assert {parent, first, second} <= ledger.book.orders.keys()
+    ledger.add(Kind.ORDER_CANCELLED, second, reason="x")
+    for n in range(5, 9):
+        ledger.filled(n)
+    assert not {parent, first, second} & ledger.book.orders.keys()
+    assert (ledger.book.children, ledger.book.detained) == ({}, {})
+    ledger.write(ledger.recalled(second).draft(NOON), ledger.recalled(first).draft(NOON))
+    assert ledger.book.children == {parent: [first, second]}
+    in_step(ledger)
+
+
 def test_an_order_that_is_reopened_is_not_let_go() -> None:
     ledger = Small()
     oid = ledger.working("k", perm_id=77)
