@@ -58,5 +58,13 @@ OPERATIONS: Operations = {
         "Executions in the order in which they were booked.", "viewer", {200: ExecutionPage}, (422,), query=(AFTER, LIMIT),
     ),
     ("GET", "/api/v1/positions"): Operation("Positions.", "viewer", {200: Positions}),
+    ("GET", "/api/v1/events"): Operation(
+        "The log as server-sent events; `id:` is timeline-epoch-seq, `event:` the kind. `reset` = the place named is not in "
+        "this log: read the state anew, the stream goes on from the present.", "viewer", {200: None}, (400, 422, 503),
+        query=(
+            AFTER, Parameter("Last-Event-ID", "The last id that was received.", {"type": "string"}, "header"),
+        ),
+        media="text/event-stream",
+    ),
     ("GET", "/api/v1/breaks"): Operation("Breaks, open ones first.", "viewer", {200: Breaks}),
 }  # fmt: skip

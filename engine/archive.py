@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any
 
 from engine.book import Book
-from engine.events import Event
+from engine.events import event_of
 from engine.order import Order
 from engine.position import Execution
 from engine.recall import Recalled, execution_of, recalled_orders
@@ -112,21 +111,6 @@ class Archive:
         if not self._connection.is_open:
             await self._connection.open()
         return await self._connection.run(name, parameters)
-
-
-def event_of(row: Row) -> Event:
-    """A row of the log as an event."""
-    return Event(
-        seq=row["seq"],
-        epoch=row["epoch"],
-        kind=row["event_type"],
-        payload=row["payload"],
-        at=row["timestamp"].astimezone(UTC),
-        order_id=row["order_id"],
-        subject=row["user_id"],
-        correlation_id=row["correlation_id"],
-        event_id=str(row["event_id"]),
-    )
 
 
 def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -7,9 +7,9 @@ price as a decimal string and every time as ISO 8601 in UTC.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -117,4 +117,19 @@ def place(draft: Draft, seq: int, epoch: int) -> Event:
         draft.subject,
         draft.correlation_id,
         draft.event_id,
+    )
+
+
+def event_of(row: Mapping[str, Any]) -> Event:
+    """A row of the log as an event."""
+    return Event(
+        seq=row["seq"],
+        epoch=row["epoch"],
+        kind=row["event_type"],
+        payload=row["payload"],
+        at=row["timestamp"].astimezone(UTC),
+        order_id=row["order_id"],
+        subject=row["user_id"],
+        correlation_id=row["correlation_id"],
+        event_id=str(row["event_id"]),
     )

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ from engine.errors import Problem
 MAX_BODY = 64 * 1024
 BODY_DEADLINE = 10.0
 """Seconds within which a body must have come."""
+SLOW_READER = 10.0
+"""Seconds that a stream waits for somebody to take what is written; who takes nothing is dropped, nothing is kept for him."""
 
 _CORRELATION = re.compile(r"^[A-Za-z0-9._:\-]{1,64}$")
 _PART = re.compile(r"[^{}/]+")
@@ -71,7 +73,7 @@ class Response:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
-    stream: AsyncIterator[bytes] | None = None
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -132,6 +134,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._routes: list[tuple[str, str, Handler]] = []
         self._sockets: list[tuple[str, Callable[[Request], None], SocketHandler]] = []
+        self.on_stop: list[Callable[[], Awaitable[None]]] = []  # what must end before the server can
 
     def route(self, method: str, path: str, handler: Handler) -> None:
         """Serve `method` on `path` (`{name}` is a parameter). GET serves HEAD and OPTIONS too."""
@@ -168,6 +171,8 @@ class Server:
 
     async def stop(self) -> None:
         """Stop listening and end what is open."""
+        for end in self.on_stop:
+            await end()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -281,11 +286,8 @@ async def _request(raw: web.Request, correlation_id: str) -> Request:
 async def _send(raw: web.Request, response: Response, correlation_id: str) -> web.StreamResponse:
     headers = {"X-Correlation-ID": correlation_id, **response.headers}
     if response.stream is not None:
-        stream = web.StreamResponse(status=response.status, headers={**headers, "Content-Type": response.content_type})
-        await stream.prepare(raw)
-        async for chunk in response.stream:
-            await stream.write(chunk)
-        return stream
+        head = {**headers, "Content-Type": response.content_type}
+        return await _stream(raw, web.StreamResponse(status=response.status, headers=head), response.stream)
     if isinstance(response.body, bytes):
         return web.Response(
             status=response.status, body=response.body, headers={**headers, "Content-Type": response.content_type}
@@ -300,3 +302,22 @@ async def _send(raw: web.Request, response: Response, correlation_id: str) -> we
         )
     body = b"" if response.body is None else json.dumps(response.body, separators=(",", ":")).encode()
     return web.Response(status=response.status, body=body, headers=headers, content_type=response.content_type)
+
+
+async def _stream(
+    raw: web.Request, answer: web.StreamResponse, chunks: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """Write what comes as long as somebody reads it. What is not taken in time is not kept: the connection is dropped."""
+    async with contextlib.aclosing(chunks):
+        with contextlib.suppress(ConnectionError):  # the reader has gone
+            await answer.prepare(raw)
+            async for chunk in chunks:
+                try:
+                    async with asyncio.timeout(SLOW_READER):
+                        await answer.write(chunk)
+                except TimeoutError:
+                    logger.warning("a reader of {} takes nothing and is dropped", raw.path)
+                    if raw.transport is not None:
+                        raw.transport.abort()
+                    break
+    return answer

@@ -113,3 +113,6 @@ INSERT INTO ledger.control (key, value, by) VALUES (%(key)s, %(value)s::jsonb, %
 
 -- name: wish_no_more
 DELETE FROM ledger.control WHERE key = %(key)s
+
+-- name: timelines
+SELECT epoch, timeline FROM ledger.term

@@ -20,6 +20,7 @@ from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
 from engine.clock import boottime
+from engine.event_stream import EventStream
 from engine.http import PortBusy, Server
 from engine.inbound import Inbound
 from engine.metrics import Metrics
@@ -225,6 +226,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     Resolve(node, access).register(server)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
     Api(book, desk, inbound, access, lambda: _standing(node), archive).register(server)
+    EventStream(book, url, me.name, access).register(server)
     warnings: list[str] = []
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit,

@@ -12,12 +12,11 @@ from typing import Any
 
 from loguru import logger
 
-from engine.archive import event_of
 from engine.book import Book, Hole, UnknownKind
 from engine.clock import Clock, boottime
 from engine.digest import differs, written
 from engine.errors import IllegalTransition
-from engine.events import LEDGER_LEVEL, Kind
+from engine.events import LEDGER_LEVEL, Kind, event_of
 from engine.store import Connection, Row, StoreError, tail_name
 
 PULSE_EVERY = 0.25

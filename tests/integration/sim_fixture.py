@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,24 @@ async def sim_process(*options: str | Path) -> AsyncIterator[Sim]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class SimChild:
+    """Where a stand-in listens that lives as a child of a test without an event loop."""
+
+    port: int
+    control: str
+
+
+@contextlib.contextmanager
+def sim_child(*options: str) -> Iterator[SimChild]:
+    """A stand-in as a process of its own on free ports, for tests that are not asynchronous; killed at the end."""
+    command = [sys.executable, "-m", "ibsim", "--port", "0", "--control-port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            yield SimChild(ready["port"], f"http://127.0.0.1:{ready['control']}")
+        finally:
+            process.kill()

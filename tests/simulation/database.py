@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from engine.archive import event_of
 from engine.book import Book
+from engine.events import event_of
 from engine.store import EPOCH_MOVED, FENCED, LOCK_TIMEOUT, Refused, Row
 from tests.simulation.gate import Gate
 from tests.simulation.world import World

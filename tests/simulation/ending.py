@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.archive import event_of
 from engine.book import Book
+from engine.events import event_of
 from engine.order import State
 from engine.reference import Reference
 from ha.role import State as Role

@@ -13,6 +13,7 @@ from engine import api_paths, openapi, view_models, views
 from engine.api import Api
 from engine.auth import Access
 from engine.book import Book
+from engine.event_stream import EventStream
 from engine.events import Kind
 from engine.http import Server
 from engine.openapi import Description, Operation, describe
@@ -35,6 +36,7 @@ def registered() -> set[tuple[str, str]]:
     Operate(Mock(), Mock(), Access(), Mock(), OperateRules()).register(server)
     Resolve(Mock(), Access()).register(server)
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
+    EventStream(Book(), "", "a", Access()).register(server)
     Description("1").register(server)
     return set(server.served)
 
