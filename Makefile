@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev tools demo test lint format fuzz bench model clean
+.PHONY: help install install-dev tools demo test lint format fuzz fuzz-api bench model clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ format: $(VENV)/.installed-dev ## let ruff write
 
 fuzz: $(VENV)/.installed-dev ## a million mutated messages for the stand-in gateway (FUZZ="--inputs 50000 --seed 2")
 	@$(BIN)/python -m tests.unit.ibsim_fuzzer $(FUZZ)
+
+fuzz-api: $(VENV)/.installed-dev ## every field of every path over HTTP, longer than in `make test` (EXAMPLES=200 SEED=2)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),2) $(BIN)/python -m pytest tests/integration/test_fuzz_api.py
 
 bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 TRIALS=5 QUIET=60)
 	@$(BIN)/python -m bench.sim_speed

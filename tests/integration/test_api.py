@@ -202,7 +202,7 @@ def test_wrong_query_of_a_post_is_refused_before_anything_is_written(pair: Runni
     ("method", "path"),
     [("POST", ORDERS), ("DELETE", f"{ORDERS}/X"), ("GET", ORDERS), ("GET", f"{ORDERS}/X"), ("GET", "/api/v1/executions"),
      ("GET", "/api/v1/positions"), ("GET", "/api/v1/breaks"), ("GET", "/api/v1/cluster"), ("GET", "/api/v1/history"),
-     ("POST", f"{ORDERS}/batch"), ("PATCH", f"{ORDERS}/X")],
+     ("POST", f"{ORDERS}/batch"), ("PATCH", f"{ORDERS}/X"), ("GET", "/api/v1/events")],
 )  # fmt: skip
 def test_every_path_of_the_api_wants_a_token_at_both_replicas(pair: RunningPair, method: str, path: str) -> None:
     before = quiet(pair.leader)

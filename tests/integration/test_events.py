@@ -38,7 +38,8 @@ def test_an_order_is_told_by_both_replicas_under_the_same_ids(pair: RunningPair)
         for reader in (ours, theirs):
             reader.until_seq(at)
     told = [e for e in ours.events if e.data["order_id"] == oid and e.data["seq"] <= at]
-    assert [e.kind for e in told] == ["order_accepted", "order_working"]
+    assert told[0].kind == "order_accepted"
+    assert {e.kind for e in told[1:]} == {"order_working"}
     assert told == [e for e in theirs.events if e.data["order_id"] == oid and e.data["seq"] <= at]
     epoch = ask(pair.leader, "GET", "/health").json["epoch"]
     for e in told:
@@ -124,8 +125,8 @@ def test_reader_at_the_standby_sees_every_event_once_over_a_failover(pair: Runni
     assert {e.kind for e in reader.events}.isdisjoint({"reset"})
     with psycopg.connect(pair.pair.info()["database_url"]) as db:
         rows = db.execute(
-            "SELECT seq, e.epoch, timeline FROM ledger.event e JOIN ledger.term USING (epoch) WHERE seq > %s AND seq <= %s "
-            "ORDER BY seq", (start, head),
+            "SELECT e.seq, e.epoch, timeline FROM ledger.event e JOIN ledger.term USING (epoch) WHERE e.seq > %s AND e.seq <= %s "
+            "ORDER BY e.seq", (start, head),
         ).fetchall()  # fmt: skip
     assert [e.id for e in reader.events[: len(rows)]] == [f"{t.upper()}-{epoch}-{at}" for at, epoch, t in rows]
     assert pair.standby
