@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.openapi import AFTER, HOP, LIMIT, Operation, Operations, Parameter
+from engine.openapi import AFTER, HOP, LIMIT, Operation, Operations, Parameter, Schema
 from engine.order import State
 from engine.request import MAX_BATCH, ChangeRequest, OrderRequest
-from engine.view_models import Breaks, ExecutionPage, OrderAnswer, OrderList, OrderPage, Positions, Strict
+from engine.view_models import AuditPage, Breaks, ExecutionPage, OrderAnswer, OrderList, OrderPage, Positions, Strict
 
 ORDERS, ORDER = "/api/v1/orders", "/api/v1/orders/{id}"
 
@@ -24,6 +24,7 @@ _WAIT = (
     Parameter("wait", "Answer after the broker's first evidence, or when the time is up.", {"const": "working"}),
     Parameter("timeout_ms", "The time for that.", {"type": "integer", "minimum": 1, "maximum": 30_000}),
 )
+_TIME: Schema = {"type": "string", "format": "date-time"}
 _SYMBOL = Parameter("symbol", "Only orders of this symbol.")
 
 OPERATIONS: Operations = {
@@ -65,6 +66,16 @@ OPERATIONS: Operations = {
             AFTER, Parameter("Last-Event-ID", "The last id that was received.", {"type": "string"}, "header"),
         ),
         media="text/event-stream",
+    ),
+    ("GET", "/api/v1/audit"): Operation(
+        "Who asked for what, when and from where, oldest first: the newest rows, or with `after` the first behind that event.",
+        "operator", {200: AuditPage}, (422, 503),
+        query=(
+            Parameter("subject", "Who asked."), Parameter("order_id", "About this order."),
+            Parameter("client_order_id", "About the order of this key."),
+            Parameter("kind", "Kinds of events, commas between; * = all. Left out: what somebody asked for."),
+            Parameter("since", "From this time on.", _TIME), Parameter("until", "Before this time.", _TIME), AFTER, LIMIT,
+        ),
     ),
     ("GET", "/api/v1/breaks"): Operation("Breaks, open ones first.", "viewer", {200: Breaks}),
 }  # fmt: skip

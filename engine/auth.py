@@ -28,7 +28,7 @@ class Access:
     def asker(self, request: Request, role: str) -> Asker:
         """Who asks, with at least `role`. Raises Problem 401 without a valid token and 403 with too small a role."""
         if not self.secrets:
-            return Asker("local", request.correlation_id)
+            return Asker("local", request.correlation_id, request.remote)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _unauthorized("Send `Authorization: Bearer TOKEN`; tokens are issued by `adapter token`.")
@@ -38,7 +38,7 @@ class Access:
             raise _unauthorized("The token names no subject or no role of viewer, trader, operator.")
         if ROLES.index(held) < ROLES.index(role):
             raise Problem(403, "role", "Not allowed", f"This needs the role {role}; the token's is {held}.")
-        return Asker(subject, request.correlation_id)
+        return Asker(subject, request.correlation_id, request.remote)
 
     def _claims(self, token: str) -> dict[str, object]:
         if len(token) > MAX_TOKEN:

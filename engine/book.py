@@ -64,6 +64,7 @@ class Book:
         self.accounts: tuple[
             str, ...
         ] = ()  # as the gateway named them, the default one first; the standby knows them too
+        self.commands = 0  # the last command of an operator that is noted in the log
         self.order_id_floor = 1  # the next broker order id is at least this; never lowered
         self.ended: OrderedDict[str, None] = OrderedDict()  # orders that have ended, in the order in which they did
         self.detained: dict[str, None] = {}  # those whose turn to leave came while an open break named them

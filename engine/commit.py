@@ -17,6 +17,7 @@ from typing import Any
 from loguru import logger
 
 from engine import failpoint
+from engine.audit_note import noted
 from engine.book import Book
 from engine.clock import Clock, boottime, iso, utcnow
 from engine.digest import written
@@ -87,6 +88,7 @@ class Committer:
         self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
         self._place = place
         self.level = level
+        self._noting = 0  # the last command of an operator that is on its way to the log
 
     def may_write(self, *kinds: Kind) -> str | None:
         """R22: why the ledger's level does not admit events of these kinds yet, None when it does. Ask before deciding on one."""
@@ -129,16 +131,31 @@ class Committer:
                 "seq": book.seq,
                 "digest": written(book.digest),
                 "state": self.state,
+                "noted": max(book.commands, self._noting),
             },
             deadline=2.0,
         )
         self._proof_due = started + self._proof_every
         self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
         self.control, self.level = rows[0]["control"] or {}, rows[0]["level"]
+        self._note(rows[0]["commands"] or [])
         self._see_place((rows[0]["system"], rows[0]["timeline"]))
         if rows[0]["head"] < written_to:  # R18: restored under a leader that went on proving its epoch
             raise Refused(OTHER_EVENTS, f"the log ends at event {rows[0]['head']}, this term has written {written_to}")
         self._on_proof(started)
+
+    def _note(self, commands: Sequence[dict[str, Any]]) -> None:
+        """Note in the log what operators asked for, behind what waits already; on a level that has no such event, later (R22)."""
+        if not commands or self.may_write(Kind.OPERATOR_COMMAND) is not None:
+            return
+        self._noting = commands[-1]["id"]
+
+        def done(outcome: Outcome, _events: Sequence[Event], why: str) -> None:
+            self._noting = 0  # what is not in the log by now is read and noted again
+            if outcome is not Outcome.COMMITTED:
+                logger.warning("an operator's command is not noted yet: {}", why)
+
+        self.submit(noted(commands, utcnow()), done)
 
     def _see_place(self, place: tuple[str, str]) -> None:
         """R18: another server or timeline may lack what this term has written: the term ends, and everything is looked at anew."""

@@ -21,7 +21,13 @@ class DeskSettings:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: the token's subject and the request's correlation id."""
+    """Who asks: the token's subject and the request's correlation id, and the address that the request came from."""
 
     subject: str
     correlation_id: str
+    remote: str = ""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the payload of an event says of where it was asked for."""
+        return {"from": self.remote} if self.remote else {}

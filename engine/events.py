@@ -48,6 +48,7 @@ class Kind(StrEnum):
     COMMISSION = "commission"
     BREAK_OPENED = "break_opened"
     BREAK_RESOLVED = "break_resolved"
+    OPERATOR_COMMAND = "operator_command"
 
 
 _LEVEL_1 = frozenset({

@@ -284,6 +284,13 @@ def _session_closed(book: Book, event: Event, p: Payload) -> None:
     book.session_open = False
 
 
+def _operator_command(book: Book, event: Event, p: Payload) -> None:
+    """Noted for the audit. The wish itself counts where it lies, outside the log (R29)."""
+    if int(p["id"]) <= book.commands:
+        raise ValueError(f"command {p['id']} is noted already")
+    book.commands = int(p["id"])
+
+
 FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.SESSION_OPENED: _session_opened,
     Kind.SESSION_CLOSED: _session_closed,
@@ -311,5 +318,6 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.COMMISSION: _commission,
     Kind.BREAK_OPENED: _break_opened,
     Kind.BREAK_RESOLVED: _break_resolved,
+    Kind.OPERATOR_COMMAND: _operator_command,
 }
 """By the kind's text, as it stands in the log."""

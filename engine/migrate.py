@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from engine.events import LEDGER_LEVEL
 from engine.schema import NEW_GATEWAY, known_versions, newest_version
 
+_COMMAND = sql.SQL("ledger.give_command(text, text, jsonb, text, text, text, text, jsonb)")
 _HERE = Path(__file__).parent / "migrations"
 
 
@@ -188,6 +189,8 @@ def _grant(connection: sqlalchemy.Connection, role: str) -> None:
         sql.SQL("GRANT INSERT, UPDATE, DELETE ON ledger.control TO {}").format(me),
         sql.SQL("REVOKE ALL ON FUNCTION ledger.claim(bigint, bigint, jsonb) FROM PUBLIC"),
         sql.SQL("GRANT EXECUTE ON FUNCTION ledger.claim(bigint, bigint, jsonb) TO {}").format(me),
+        sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(_COMMAND),
+        sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(_COMMAND, me),
     ]
     for statement in statements:
         raw.execute(statement)

@@ -9,7 +9,8 @@ SELECT ledger.prove(%(epoch)s, %(instance)s, %(seq)s, %(digest)s, %(state)s) AS 
        (SELECT system_identifier::text FROM pg_control_system()) AS system,
        CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
        (SELECT jsonb_object_agg(key, value) FROM ledger.control) AS control,
-       (SELECT ledger_level FROM ledger.identity) AS level
+       (SELECT ledger_level FROM ledger.identity) AS level,
+       (SELECT jsonb_agg(c ORDER BY id) FROM (SELECT * FROM ledger.command WHERE id > %(noted)s ORDER BY id LIMIT 20) c) AS commands
 
 -- name: claim
 SELECT ledger.claim(%(expected)s, %(at_least)s, %(term)s::jsonb) AS epoch
@@ -116,3 +117,29 @@ DELETE FROM ledger.control WHERE key = %(key)s
 
 -- name: timelines
 SELECT epoch, timeline FROM ledger.term
+
+-- name: command
+SELECT ledger.give_command(%(command)s, %(key)s, %(value)s::jsonb, %(by)s, %(reason)s, %(remote)s, %(correlation_id)s,
+                           %(details)s::jsonb)
+
+-- name: audit_after
+SELECT e.*, k.client_order_id FROM ledger.event e LEFT JOIN ledger.order_key k ON k.order_id = e.order_id
+ WHERE e.seq > %(after)s AND (%(subject)s::text IS NULL OR e.user_id = %(subject)s)
+   AND (%(order_id)s::text IS NULL OR e.order_id = %(order_id)s)
+   AND (%(client_order_id)s::text IS NULL OR k.client_order_id = %(client_order_id)s)
+   AND (%(kinds)s::text[] IS NULL OR e.event_type = ANY(%(kinds)s))
+   AND (%(asks)s::text[] IS NULL OR e.event_type = ANY(%(asks)s) OR e.payload ? 'from')
+   AND (%(since)s::timestamptz IS NULL OR e."timestamp" >= %(since)s)
+   AND (%(until)s::timestamptz IS NULL OR e."timestamp" < %(until)s)
+ ORDER BY e.seq LIMIT %(limit)s
+
+-- name: audit_newest
+SELECT e.*, k.client_order_id FROM ledger.event e LEFT JOIN ledger.order_key k ON k.order_id = e.order_id
+ WHERE (%(subject)s::text IS NULL OR e.user_id = %(subject)s)
+   AND (%(order_id)s::text IS NULL OR e.order_id = %(order_id)s)
+   AND (%(client_order_id)s::text IS NULL OR k.client_order_id = %(client_order_id)s)
+   AND (%(kinds)s::text[] IS NULL OR e.event_type = ANY(%(kinds)s))
+   AND (%(asks)s::text[] IS NULL OR e.event_type = ANY(%(asks)s) OR e.payload ? 'from')
+   AND (%(since)s::timestamptz IS NULL OR e."timestamp" >= %(since)s)
+   AND (%(until)s::timestamptz IS NULL OR e."timestamp" < %(until)s)
+ ORDER BY e.seq DESC LIMIT %(limit)s

@@ -158,7 +158,7 @@ class Desk:
             family = root_of(members[0], parents) if count > 1 else None
             for oid in members:
                 payload = intent.accepted(wanted[oid], accounts[oid], new[oid], parents.get(oid), family)
-                payload |= licences.get(oid, {})
+                payload |= licences.get(oid, {}) | asker.origin
                 drafts.append(Draft(Kind.ORDER_ACCEPTED, payload, utcnow(), oid, asker.subject, asker.correlation_id))
         loop = asyncio.get_running_loop()
         answers: dict[str, Waiting] = {oid: loop.create_future() for oid in new}
@@ -314,7 +314,7 @@ class Desk:
         if payload.get("session") is not None:
             self.cancels.coming(oid)
         answer: Waiting = asyncio.get_running_loop().create_future()
-        draft = Draft(kind, payload, utcnow(), oid, asker.subject, asker.correlation_id)
+        draft = Draft(kind, payload | asker.origin, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], {oid: answer})
         return await answer_of(answer)
 
@@ -346,7 +346,7 @@ class Desk:
             raise unavailable("held", f"What became of an order in {order.symbol} is being looked at; try again.")
         payload = self.changes.licence(order, request)
         answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
-        draft = Draft(Kind.MODIFY_LICENSED, payload, utcnow(), oid, asker.subject, asker.correlation_id)
+        draft = Draft(Kind.MODIFY_LICENSED, payload | asker.origin, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], {oid: answer})
         try:
             return await answer_of(answer)

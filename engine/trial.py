@@ -47,6 +47,7 @@ class _Layer(Book):
             self.open_breaks.pop(break_id, None)
         self.open_breaks.update(other.open_breaks)
         self.order_id_floor = other.order_id_floor
+        self.commands = other.commands
 
 
 class Trial:
@@ -60,6 +61,7 @@ class Trial:
         """Why this group would not fold now, or None; the trial then stands behind it."""
         layer = _Layer()
         layer.order_id_floor = (self._passed or self._book).order_id_floor
+        layer.commands = (self._passed or self._book).commands
         try:
             for draft in drafts:
                 self._bring(layer, draft)

@@ -147,3 +147,26 @@ class Breaks(Strict):
     """All breaks, open ones first."""
 
     breaks: list[BreakAnswer]
+
+
+class AuditRow(Strict):
+    """One event, as somebody asked for it."""
+
+    seq: int
+    epoch: int
+    at: Moment
+    kind: str
+    by: str | None
+    from_: Annotated[str | None, Field(alias="from", serialization_alias="from", description="The remote address.")]
+    order_id: str | None
+    client_order_id: str | None
+    correlation_id: str | None
+    event_id: str
+    payload: dict[str, Any]
+
+
+class AuditPage(Strict):
+    """Who asked for what, oldest first."""
+
+    audit: list[AuditRow]
+    next: int | None

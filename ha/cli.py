@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ha import cli_act, cli_look
+from ha import cli_act, cli_audit, cli_look
 from ha.cli_look import DIR, Dir, Json, refuse
 from ha.redact import redact
 
@@ -187,3 +187,4 @@ def token(
 
 app.add_typer(cli_look.app)
 app.add_typer(cli_act.app)
+app.add_typer(cli_audit.app)

@@ -16,6 +16,7 @@ from loguru import logger
 from engine import api_paths, failpoint
 from engine.api import Api, Standing
 from engine.archive import Archive
+from engine.audit import Audit
 from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
@@ -227,6 +228,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
     Api(book, desk, inbound, access, lambda: _standing(node), archive).register(server)
     EventStream(book, url, me.name, access).register(server)
+    Audit(url, me.name, access).register(server)
     warnings: list[str] = []
     Health(
         node, peers, metrics, access, reader, cluster=settings.cluster_name, pid=os.getpid(), lag_limit=settings.lag_limit,

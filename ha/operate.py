@@ -28,6 +28,7 @@ from ha.role import HAS_EPOCH, State
 from ha.watch import Watch
 
 PREFIX = "/api/v1/cluster"
+_SET, _UNSET = {"paused": "pause", "halted": "halt"}, {"paused": "resume", "halted": "unhalt"}
 NEXT_WORD = 2 * FIT_EVERY
 """Seconds that a hand-over waits for a word of a replica that could not take over when it last spoke."""
 
@@ -63,7 +64,7 @@ class Operate:
 
     async def switchover(self, request: Request) -> Response:
         """`POST /cluster/switchover`: 202 when it is under way, 412 with the reason when it is not safe, 409 when one is."""
-        self._access.asker(request, "operator")
+        asker = self._access.asker(request, "operator")
         body = body_of(request, {"to", "force", "reason"})
         to, force = body.get("to"), body.get("force", False)
         if to is not None and not isinstance(to, str):
@@ -83,6 +84,10 @@ class Operate:
         if reasons or (not force and (reasons := self._soft_reasons())):
             raise Problem(412, "not-safe-now", "Not handed over", " ".join(reasons))
         reason = str(body.get("reason") or "an operator asked for it")
+        try:
+            await self._command("switchover", asker, reason, to=to, force=force)
+        except Problem as problem:  # a leader without its database must be able to hand over
+            logger.warning("the switchover that {} asked for is not in the audit: {}", asker.subject, problem.detail)
         self._handing_over = asyncio.create_task(self.hand_over(reason), name="hand over")
         return Response(202, {"from": self._node.me.name, "to": self._other_name(), "reason": reason})
 
@@ -178,7 +183,7 @@ class Operate:
         if body.get("cancel_open") is True:
             for order in out:  # one by one: a global cancel would take other people's orders with it
                 with contextlib.suppress(Problem):
-                    await node.desk.cancel(order.id, Asker(asker.subject, request.correlation_id))
+                    await node.desk.cancel(order.id, asker)
         response.body |= {"seen_by": node.me.name, "still_out": [o.id for o in out if not o.final]}
         return response
 
@@ -193,16 +198,31 @@ class Operate:
         asker = self._access.asker(request, "operator")
         reason = str(body_of(request, allowed or {"reason"}).get("reason") or "")
         value = {"reason": reason[:500], "by": asker.subject}
-        await self._write("wish", {"key": key, "value": json.dumps(value), "by": asker.subject})
+        await self._command(_SET[key], asker, value["reason"], key, json.dumps(value))
         logger.warning("{} by {}: {}", key, asker.subject, reason or "no reason given")
         return Response(202, {key: True, **value})
 
     async def _no_wish(self, request: Request, key: str) -> Response:
         asker = self._access.asker(request, "operator")
-        body_of(request, {"reason"})
-        await self._write("wish_no_more", {"key": key})
+        reason = str(body_of(request, {"reason"}).get("reason") or "")[:500]
+        await self._command(_UNSET[key], asker, reason, key)
         logger.warning("no longer {}, by {}", key, asker.subject)
         return Response(202, {key: False, "by": asker.subject})
+
+    async def _command(
+        self,
+        command: str,
+        asker: Asker,
+        reason: str,
+        key: str | None = None,
+        value: str | None = None,
+        **details: object,
+    ) -> None:
+        """Write down what an operator asked for and, where it is a wish, the wish, in one transaction. Raises Problem 503."""
+        await self._write("command", {
+            "command": command, "key": key, "value": value, "by": asker.subject, "reason": reason, "remote": asker.remote,
+            "correlation_id": asker.correlation_id, "details": json.dumps(details),
+        })  # fmt: skip
 
     async def _write(self, name: str, parameters: dict[str, Any]) -> None:
         try:

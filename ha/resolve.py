@@ -81,15 +81,14 @@ class Resolve:
         found = self._node.book.open_breaks.get(request.params["id"])
         if found is None:
             raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
-        who = Asker(asker.subject, request.correlation_id)
         if found.order_id is not None and found.kind == "in_doubt":
             if word["resolution"] not in WORDS:
                 raise invalid(FieldError("resolution", f"for an order in doubt one of {', '.join(WORDS)}"))
-            outcome, why = await self._decide(found, found.order_id, word, body.get("perm_id"), who)
+            outcome, why = await self._decide(found, found.order_id, word, body.get("perm_id"), asker)
         elif found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
-            outcome, why = await self._decide(found, found.order_id, word, None, who)
+            outcome, why = await self._decide(found, found.order_id, word, None, asker)
         else:
-            outcome, why = await self._commit([self._resolved(found, word, who)])
+            outcome, why = await self._commit([self._resolved(found, word, asker)])
         if outcome is Outcome.UNKNOWN:
             raise unknown_outcome(f"{why}; look at the break again.")
         if outcome is Outcome.REFUSED:
@@ -166,7 +165,7 @@ class Resolve:
 
     @staticmethod
     def _resolved(found: Break, word: Payload, who: Asker) -> Draft:
-        payload = {"id": found.id, **word}
+        payload = {"id": found.id, **word, **who.origin}
         return Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, who.subject, who.correlation_id)
 
 

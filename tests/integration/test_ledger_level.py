@@ -11,7 +11,7 @@ import pytest
 
 from engine.events import LEDGER_LEVEL
 from engine.migrate import MigrationError, migrate
-from tests.integration.pair_fixture import until
+from tests.integration.pair_fixture import ask, until
 from tests.integration.pg_fixture import IDENTITY, Urls
 from tests.integration.replica_fixture import replica, settings_for
 from tests.integration.sim_fixture import Sim, sim_process
@@ -89,3 +89,27 @@ async def test_standby_below_the_ledgers_level_does_not_campaign(urls: Urls, sim
         assert answer.status == 503
         assert any(sentence in reason for reason in answer.json["reasons"])
         assert epoch_in(urls) == 6
+
+
+@pytest.mark.rule(22)
+async def test_kind_of_a_higher_level_is_written_when_the_level_is_raised_and_not_before(
+    urls: Urls, sim: Sim, tmp_path: Path
+) -> None:
+    """An operator's halt counts at once; the log, which another version may be reading, gets its note later."""
+
+    def noted() -> list[str]:
+        with psycopg.connect(urls.adapter, autocommit=True) as db:
+            rows = db.execute("SELECT payload ->> 'command' FROM ledger.event WHERE event_type = 'operator_command'")
+            return [str(command) for (command,) in rows.fetchall()]
+
+    set_level(urls, 1)
+    with replica(tmp_path / "a", settings_for(urls, sim.port), "--single") as a:
+        await asyncio.to_thread(a.until_leads)
+        halted = await asyncio.to_thread(ask, a.url, "POST", "/api/v1/cluster/halt", {"reason": "level"})
+        assert halted.status == 202
+        order = {"client_order_id": "k", "symbol": "IBM", "side": "BUY", "quantity": "1", "order_type": "MKT"}
+        refused = await asyncio.to_thread(ask, a.url, "POST", "/api/v1/orders", order)
+        assert refused.problem == "halted"
+        assert noted() == []
+        await asyncio.to_thread(migrate, urls.owner, urls.adapter, IDENTITY, raise_level=True)
+        await asyncio.to_thread(until, lambda: noted() == ["halt"], "the halt is noted")

@@ -215,7 +215,7 @@ class Database:
                 "state": p["state"],
             }  # fmt: skip
             told = {"now": self._world.wall(), "head": len(self.log), "control": dict(self.control) or None, "level": 2}
-            return [told | self.place]
+            return [told | self.place | {"commands": None}]
 
         return await self._write(p["epoch"], "proof", change, backend)
 

@@ -235,7 +235,7 @@ class Database:
         self, name: str, parameters: dict[str, Any] | None = None, deadline: float = 3.0
     ) -> list[dict[str, Any]]:
         e, here = self._event, {"system": "1", "timeline": self.timeline}
-        place = here | {"control": self._control, "now": NOON, "level": LEDGER_LEVEL}
+        place = here | {"control": self._control, "now": NOON, "level": LEDGER_LEVEL, "commands": None}
         pulse = {"epoch": 5, "name": "a", "beat": 1, "head": 1, "proof_seq": 0, "digest": "0", "etcd_cluster_id": "c"}
         pulse["projected"] = 0
         event = {

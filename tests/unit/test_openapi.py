@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from engine import api_paths, openapi, view_models, views
 from engine.api import Api
+from engine.audit import Audit
 from engine.auth import Access
 from engine.book import Book
 from engine.event_stream import EventStream
@@ -35,8 +36,10 @@ def registered() -> set[tuple[str, str]]:
     Api(Book(), Mock(), Mock(), Access(), Mock(), Mock()).register(server)
     Operate(Mock(), Mock(), Access(), Mock(), OperateRules()).register(server)
     Resolve(Mock(), Access()).register(server)
+    Resolve(Mock(), Access()).register(server)
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
     EventStream(Book(), "", "a", Access()).register(server)
+    Audit("", "a", Access()).register(server)
     Description("1").register(server)
     return set(server.served)
 
