@@ -211,7 +211,20 @@ class Api:
         found = sorted(self._book.breaks.values(), key=lambda b: (b.resolved_at is not None, b.opened_at))
         return self._answer(200, {"breaks": [views.found_break(b) for b in found]})
 
-    # ---- answers
+    # ---- answers, for the rooms beside this one too
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica leads now."""
+        return self._standing().leads
+
+    def elsewhere(self, request: Request) -> Response:
+        """Where to ask instead (R35). Raises Problem 503 when no leader is known."""
+        return self._elsewhere(request, None)
+
+    def answer(self, body: Any) -> Response:
+        """200 with this body, stamped as every read is."""
+        return self._answer(200, body)
 
     def _elsewhere(self, request: Request, repeated: Order | None) -> Response:
         """R35: redirect only to a leader whose epoch is at least any I know, and at most one hop; else 503."""

@@ -9,7 +9,17 @@ from pydantic import Field
 from engine.openapi import AFTER, HOP, LIMIT, Operation, Operations, Parameter, Schema
 from engine.order import State
 from engine.request import MAX_BATCH, ChangeRequest, OrderRequest
-from engine.view_models import AuditPage, Breaks, ExecutionPage, OrderAnswer, OrderList, OrderPage, Positions, Strict
+from engine.view_models import (
+    AccountList,
+    AuditPage,
+    Breaks,
+    ExecutionPage,
+    OrderAnswer,
+    OrderList,
+    OrderPage,
+    Positions,
+    Strict,
+)
 
 ORDERS, ORDER = "/api/v1/orders", "/api/v1/orders/{id}"
 
@@ -59,6 +69,9 @@ OPERATIONS: Operations = {
         "Executions in the order in which they were booked.", "viewer", {200: ExecutionPage}, (422,), query=(AFTER, LIMIT),
     ),
     ("GET", "/api/v1/positions"): Operation("Positions.", "viewer", {200: Positions}),
+    ("GET", "/api/v1/account"): Operation(
+        "What the broker last said of its accounts.", "viewer", {200: AccountList, 307: None}, (503,), query=(HOP,),
+    ),
     ("GET", "/api/v1/events"): Operation(
         "The log as server-sent events; `id:` is timeline-epoch-seq, `event:` the kind. `reset` = the place named is not in "
         "this log: read the state anew, the stream goes on from the present.", "viewer", {200: None}, (400, 422, 503),

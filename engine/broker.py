@@ -143,6 +143,19 @@ class PositionFact:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountFact:
+    """What the broker said of one account at `at`; a figure that it did not tell is None."""
+
+    account: str
+    currency: str
+    at: datetime
+    net_liquidation: Decimal | None
+    cash: Decimal | None
+    buying_power: Decimal | None
+    maintenance_margin: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerError:
     """error(): `request_id` is an orderId, one of our request ids, or -1."""
 
@@ -307,6 +320,10 @@ class Broker(Protocol):
 
     async def positions(self, deadline: float) -> list[PositionFact]:
         """All positions, complete up to the End. Raises RequestFailed."""
+        ...
+
+    async def accounts(self, deadline: float) -> list[AccountFact]:
+        """The figures of every account, complete up to the End. Raises RequestFailed."""
         ...
 
     async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:

@@ -18,8 +18,9 @@ from ib_async.contract import Contract
 from ib_async.objects import ExecutionFilter
 from ib_async.order import Order as IbOrder
 
-from engine import codes, ib_facts
+from engine import codes, ib_accounts, ib_facts
 from engine.broker import (
+    AccountFact,
     Admitted,
     BrokerError,
     ContractDetail,
@@ -193,6 +194,12 @@ class _Session:
         self._collect("positions", fact)
         self.tell(fact)
 
+    def accountSummary(self, request_id: int, *row: str) -> None:
+        self._collect("accounts", row, request_id)
+
+    def accountSummaryEnd(self, request_id: int) -> None:
+        self._end("accounts", request_id)
+
     def contractDetails(self, request_id: int, details: Any) -> None:
         self._collect("contract_details", ib_facts.contract_detail(details), request_id)
 
@@ -354,6 +361,10 @@ class IbBroker:
     async def positions(self, deadline: float) -> list[PositionFact]:
         """See `Broker.positions`."""
         return await self._request("positions", deadline, lambda client, _: client.reqPositions())
+
+    async def accounts(self, deadline: float) -> list[AccountFact]:
+        """See `Broker.accounts`."""
+        return await ib_accounts.summary(self._request, self._ready, deadline)
 
     async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
         """See `Broker.contract_details`."""

@@ -186,7 +186,8 @@ class Server:
                 if raw.method == "OPTIONS" and (methods := self._served(raw.path)):
                     response = Response(204, headers={"Allow": ", ".join(methods)})
                 else:
-                    response = await handler(await _request(raw, correlation_id))
+                    with logger.contextualize(correlation_id=correlation_id):
+                        response = await handler(await _request(raw, correlation_id))
             except Problem as problem:
                 response = problem_response(problem, correlation_id)
             except web.HTTPRequestEntityTooLarge:
@@ -194,7 +195,8 @@ class Server:
             except asyncio.CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - a defect of ours becomes a 500 with its correlation id, never a broken connection
-                logger.exception("unhandled in {} {} (correlation id {})", raw.method, raw.path, correlation_id)
+                with logger.contextualize(correlation_id=correlation_id):
+                    logger.exception("unhandled in {} {}", raw.method, raw.path)
                 response = problem_response(_DEFECT, correlation_id)
             response.headers |= self._door.headers(raw.headers.get("Origin"))
             method = raw.method if raw.method in _METHODS else "other"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from typing import ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from engine.book import Book
+from engine.broker import AccountFact
 from engine.events import Event, Kind
 from engine.order import Order, State
 
@@ -63,6 +67,10 @@ class Metrics:
         """A gauge that is read when somebody asks."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
+    def figures(self, read: Callable[[], Iterable[AccountFact]]) -> None:
+        """What the broker last said of its accounts, read when somebody asks; no series for what is not known."""
+        self.registry.register(_Figures(read))
+
     def observe_http(self, method: str, path: str, status: int, seconds: float) -> None:
         """One answered request; `path` is the route's pattern, so that label values are bounded."""
         self._http.labels(method, path, str(status)).observe(seconds)
@@ -88,6 +96,29 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition."""
         return generate_latest(self.registry)
+
+
+class _Figures(Collector):
+    """Account figures, by account and currency."""
+
+    NAMES: ClassVar = {
+        "adapter_net_liquidation": ("net_liquidation", "Net liquidation value, as the broker last said."),
+        "adapter_account_balance": ("cash", "Cash, as the broker last said."),
+        "adapter_buying_power": ("buying_power", "Buying power, as the broker last said."),
+        "adapter_maintenance_margin": ("maintenance_margin", "Maintenance margin, as the broker last said."),
+    }  # fmt: skip
+
+    def __init__(self, read: Callable[[], Iterable[AccountFact]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """One family per figure."""
+        for name, (figure, text) in self.NAMES.items():
+            family = GaugeMetricFamily(name, text, labels=["account", "currency"])
+            for fact in self._read():
+                if (value := getattr(fact, figure)) is not None:
+                    family.add_metric([fact.account, fact.currency], float(value))
+            yield family
 
 
 def _ends(event: Event, order: Order) -> bool:

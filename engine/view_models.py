@@ -170,3 +170,21 @@ class AuditPage(Strict):
 
     audit: list[AuditRow]
     next: int | None
+
+
+class AccountAnswer(Strict):
+    """What the broker last said of one account; null = not known."""
+
+    account: str
+    net_liquidation: Number | None
+    cash: Number | None
+    buying_power: Number | None
+    maintenance_margin: Number | None
+    currency: str | None
+    at: Annotated[Moment | None, Field(description="When the broker said so.")]
+
+
+class AccountList(Strict):
+    """All accounts that the gateway names."""
+
+    accounts: list[AccountAnswer]

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from loguru import logger
 
 from engine import api_paths, failpoint
+from engine.account import Accounts
 from engine.api import Api, Standing
 from engine.archive import Archive
 from engine.audit import Audit
@@ -226,7 +227,12 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
     Resolve(node, access).register(server)
     Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
-    Api(book, desk, inbound, access, lambda: _standing(node), archive).register(server)
+    api = Api(book, desk, inbound, access, lambda: _standing(node), archive)
+    api.register(server)
+    accounts = Accounts(broker, book, api, access, lambda: permit.gate_open(boottime()))
+    accounts.register(server)
+    accounts.start()
+    metrics.figures(accounts.known)
     EventStream(book, url, me.name, access).register(server)
     Audit(url, me.name, access).register(server)
     warnings: list[str] = []

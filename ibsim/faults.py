@@ -43,7 +43,7 @@ FAULTS: dict[str, Parameters] = {
 """Every fault with its parameters' defaults. One with `next` wears off after so many orders, with `skip` so many go by before."""
 
 CHOICES = {
-    ("no_end", "request"): ("executions", "open_orders", "completed", "positions"),
+    ("no_end", "request"): ("executions", "open_orders", "completed", "positions", "account_summary"),
     ("twin", "of"): ("orders", "changes"),
     ("pacing", "over"): ("error", "delay", "drop"),
 }

@@ -99,7 +99,7 @@ def _account_summary(gateway: "Gateway", session: Session, fields: Fields) -> No
             if ledger if currency == "BASE" else key in wanted:
                 about = {"reqId": request, "account": account, "tag": key}
                 session.send("accountSummary", {**about, "value": value, "currency": currency})
-    session.send("accountSummaryEnd", {"reqId": request})
+    end(gateway, session, "account_summary", "accountSummaryEnd", {"reqId": request})
 
 
 def _cancel_account_summary(_gateway: "Gateway", session: Session, fields: Fields) -> None:

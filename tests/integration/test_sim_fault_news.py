@@ -29,12 +29,14 @@ REQUESTS = {
     "open_orders": lambda ib: ib.client.reqAllOpenOrders(),
     "completed": lambda ib: ib.client.reqCompletedOrders(False),
     "positions": lambda ib: ib.client.reqPositions(),
+    "account_summary": lambda ib: ib.client.reqAccountSummary(77, "All", "NetLiquidation"),
 }
 ENDS = {
     "executions": ("execDetails", "execDetailsEnd"),
     "open_orders": ("openOrder", "openOrderEnd"),
     "completed": ("completedOrder", "completedOrdersEnd"),
     "positions": ("position", "positionEnd"),
+    "account_summary": ("accountSummary", "accountSummaryEnd"),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from engine import api_paths, openapi, view_models, views
+from engine.account import Accounts
 from engine.api import Api
 from engine.audit import Audit
 from engine.auth import Access
@@ -40,6 +41,7 @@ def registered() -> set[tuple[str, str]]:
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
     EventStream(Book(), "", "a", Access()).register(server)
     Audit("", "a", Access()).register(server)
+    Accounts(Mock(), Book(), Mock(), Access(), Mock()).register(server)
     Description("1").register(server)
     return set(server.served)
 
