@@ -206,15 +206,19 @@ class Desk:
         for event in events:
             if event.order_id is None or event.payload.get("session") is None:
                 continue
-            order = self.book.orders[event.order_id]
-            if event.kind in _LICENCES and order.state is State.SENDING:
-                family = order.extra.get(TOGETHER, order.id)
-                if not self._write(order, event.payload.get("transmit", True), cut=family in cut):
-                    cut.add(family)
-            elif event.kind == Kind.MODIFY_LICENSED:
-                self.changes.write(event, self._reference(order), self._tell)
-            elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
-                self.cancels.write(event)
+            with logger.contextualize(correlation_id=event.correlation_id, order_id=event.order_id):
+                self._carry_out(event, self.book.orders[event.order_id], cut)
+
+    def _carry_out(self, event: Event, order: Order, cut: set[str]) -> None:
+        """`cut`: families of which an earlier order was not written; it is added to."""
+        if event.kind in _LICENCES and order.state is State.SENDING:
+            family = order.extra.get(TOGETHER, order.id)
+            if not self._write(order, event.payload.get("transmit", True), cut=family in cut):
+                cut.add(family)
+        elif event.kind == Kind.MODIFY_LICENSED:
+            self.changes.write(event, self._reference(order), self._tell)
+        elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
+            self.cancels.write(event)
 
     def _write(self, order: Order, transmit: bool, *, cut: bool) -> bool:
         """Write a licensed order, or take its licence back; whether it was written. `cut`: the one before it was not."""

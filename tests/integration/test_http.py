@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import jwt
 import pytest
+from loguru import logger
 
 from engine import http as room
 from engine.auth import Access
@@ -53,6 +54,7 @@ class Running:
         )
 
     async def broken(self, request: Request) -> Response:
+        logger.info("about to break")
         raise KeyError("a defect with a secret in it")
 
     def run(self, *ports: int) -> None:
@@ -230,6 +232,21 @@ def test_busy_port_is_named(server: Running) -> None:
 def test_correlation_id_of_the_client_is_kept(server: Running) -> None:
     answer = server.get(**{"X-Correlation-ID": "run-7:42"})
     assert (answer.headers["x-correlation-id"], answer.json["correlation_id"]) == ("run-7:42", "run-7:42")
+
+
+def test_correlation_id_stands_in_every_log_line_of_its_request(server: Running) -> None:
+    said: list[tuple[str | None, str]] = []
+    sink = logger.add(lambda m: said.append((m.record["extra"].get("correlation_id"), m.record["message"])), level=0)
+    try:
+        for i in range(3):
+            server.get("/api/v1/broken", **{"X-Correlation-ID": f"run-{i}"})
+        logger.info("of nobody's request")
+    finally:
+        logger.remove(sink)
+    for i in range(3):
+        mine = [message for correlation_id, message in said if correlation_id == f"run-{i}"]
+        assert mine == ["about to break", "unhandled in GET /api/v1/broken"]
+    assert said[-1] == (None, "of nobody's request")
 
 
 @pytest.mark.parametrize("given", ["", "a b", "ä", "x" * 65, "a\tb", "<script>"])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from engine.broker import BrokerError, Paced
 from engine.commit import Outcome
@@ -182,6 +183,18 @@ async def test_licence_whose_gate_shut_or_session_or_epoch_ended_before_the_writ
 
 
 @pytest.mark.rule(4)
+async def test_log_line_of_a_write_carries_the_correlation_id_of_who_asked(scene: Scene) -> None:
+    said: list[tuple[str | None, str | None]] = []
+    names = ("correlation_id", "order_id")
+    sink = logger.add(lambda m: said.append(tuple(m.record["extra"].get(n) for n in names)), level="WARNING")
+    scene.wire.refuse = [ConnectionError("gone")]
+    try:
+        order = await scene.place()
+    finally:
+        logger.remove(sink)
+    assert said == [(ASKER.correlation_id, order.id)]
+
+
 @pytest.mark.parametrize("error", [ConnectionError("gone"), Paced("45 messages")])
 async def test_order_that_the_door_did_not_write_is_licensed_again_under_a_higher_id(
     scene: Scene, error: Exception
