@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine import api_paths, openapi
 from engine.family import TABLE as FAMILY_TABLE
 from engine.order import FINAL, TRANSITIONS, State
+from ha import paths
 from ha.role import diagram
 from reconcile.table import TABLE
 
@@ -61,12 +63,25 @@ def family_table() -> str:
     return "\n".join(rows)
 
 
+def http_paths() -> str:
+    """Every path that is served, as the rooms' tables describe it."""
+    rows = ["| method and path | role | what |", "|---|---|---|"]
+    tables = (api_paths.OPERATIONS, paths.OPERATIONS, openapi.OPERATIONS)
+    for (method, path), operation in sorted(
+        (found for table in tables for found in table.items()), key=lambda found: (found[0][1], found[0][0])
+    ):
+        what = operation.summary.replace("|", "\\|")
+        rows.append(f"| `{method} {path}` | {operation.role or ''} | {what} |")
+    return "\n".join(rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "role-machine": lambda: f"```mermaid\n{diagram()}\n```",
     "order-machine": lambda: f"```mermaid\n{order_diagram()}\n```",
     "order-transitions": order_transitions,
     "reconciliation-table": reconciliation_table,
     "family-table": family_table,
+    "http-paths": http_paths,
 }
 
 

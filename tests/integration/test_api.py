@@ -165,6 +165,18 @@ REFUSED: list[tuple[str, object, int, str, set[str]]] = [
     ("no price", body(limit_price=None), 422, "invalid-order", {"limit_price"}),
     ("passed already", body(valid_until="2020-01-31T15:00:00Z"), 422, "invalid-order", {"valid_until"}),
     ("above the limit", body(quantity="5001"), 422, "risk-limit", {"quantity"}),
+    *(
+        (
+            f"{name} {value!r}",
+            body(order_type="STP LMT", **{"stop_price": "2.00", name: value}),
+            422,
+            "invalid-order",
+            {name},
+        )
+        for name in ("quantity", "limit_price", "stop_price")
+        for value in ("0", "-1", "1e30", "NaN", "Infinity", "", "1,5", 0, -1, 1.5, True, [])
+    ),
+    ("a bare NaN", b'{"client_order_id": "n", "quantity": NaN}', 400, "malformed", set()),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import schemathesis
 from pydantic import BaseModel
 
 from engine import api_paths, openapi, view_models, views
@@ -49,6 +50,10 @@ def registered() -> set[tuple[str, str]]:
 def test_every_registered_path_is_described_and_nothing_else() -> None:
     assert set(EVERYTHING) == registered()
     assert len(EVERYTHING) == sum(len(table) for table in TABLES), "two rooms describe the same path"
+
+
+def test_document_is_a_valid_description() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
 def refs(value: Any) -> set[str]:
