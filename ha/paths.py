@@ -77,26 +77,6 @@ class Reconciled(BaseModel):
     plan: list[Ruled]
 
 
-class Reconcile(Strict):
-    """The body of `POST /cluster/reconcile`."""
-
-    dry_run: Annotated[bool, Field(description="Only say what the table says of one snapshot.")] = False
-
-
-class Reconciled(BaseModel):
-    """What the table said, and what was done about it."""
-
-    dry_run: bool
-    verdict: str
-    missing: list[str]
-    plan: list[Any]
-    why: str | None = None
-    rounds: int | None = None
-    repaired: int | None = None
-    held: int | None = None
-    elapsed_ms: float | None = None
-
-
 class Wish(BaseModel):
     """What is wished now."""
 
@@ -241,10 +221,6 @@ OPERATIONS: Operations = {
     ("POST", f"{_CLUSTER}/reconcile"): Operation(
         "Compare the ledger with the broker, and repair.", "operator", {200: Reconciled}, (422, 503), Reconcile,
         body_required=False,
-    ),
-    ("POST", f"{_CLUSTER}/reconcile"): Operation(
-        "Compare the ledger with the broker now; with `dry_run` nothing is written.", "operator", {200: Reconciled}, (503,),
-        Reconcile, body_required=False,
     ),
     ("POST", "/api/v1/breaks/{id}"): Operation(
         "An operator's word on a difference.", "operator", {200: BreakAnswer}, (404, 409, 422, 503, 504), Resolution,
