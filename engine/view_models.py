@@ -41,8 +41,6 @@ class OrderAnswer(Strict):
     limit_price: Number | None
     stop_price: Number | None
     tif: str
-    oca_group: str | None
-    parent_client_order_id: str | None
     sec_type: str
     exchange: str
     currency: str
