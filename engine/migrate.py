@@ -2,6 +2,10 @@
 
 One transaction under a `lock_timeout`, never without the fence's trigger (R22). The owner's URL is MIGRATE_DATABASE_URL; the
 adapter's own role (DATABASE_URL) owns nothing, so that it cannot take the fence away (R10).
+
+Steps come in pairs (`engine.schema`): `migrate` applies what both versions run on, `migrate(post=True)` the rest, and only that
+lets the older version start no more. `ledger.schema_version` says what was applied, `ledger.alembic_version` (the name by which
+the first versions look) how new a replica must be.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.events import LEDGER_LEVEL
-from engine.schema import NEW_GATEWAY, known_versions, newest_version
+from engine.schema import NEW_GATEWAY, known_versions, needed_version, newest_version, reached_by_pre
 
 _COMMAND = sql.SQL("ledger.give_command(text, text, jsonb, text, text, text, text, jsonb)")
 _HERE = Path(__file__).parent / "migrations"
@@ -54,9 +58,18 @@ def _config() -> Config:
 
 
 def migrate(
-    owner_url: str, adapter_url: str, identity: Identity, *, new_gateway: bool = False, raise_level: bool = False
+    owner_url: str,
+    adapter_url: str,
+    identity: Identity,
+    *,
+    new_gateway: bool = False,
+    post: bool = False,
+    raise_level: bool = False,
 ) -> Migrated:
-    """Apply all steps and grants; returns where that left the ledger. Raises MigrationError with a sentence; then nothing changed.
+    """Apply steps and grants; returns where that left the ledger. Raises MigrationError with a sentence; then nothing changed.
+
+    A new database gets all steps. Else the `pre` steps that come before the next `post` step are applied; with `post` all of them:
+    both replicas must run this version by then, or stand still.
 
     `owner_url` must be of another role than `adapter_url` and may create a schema in the database. `new_gateway`: the gateway may
     be another one than before; the next leader then holds everything until an operator confirms that the old one is off (R14).
@@ -78,35 +91,66 @@ def migrate(
     )
     try:
         with engine.begin() as connection:
-            _apply(connection, role, identity, new_gateway)
+            version = _apply(connection, role, identity, new_gateway=new_gateway, post=post)
             level = _level(connection, role, raise_level=raise_level)
     except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raise MigrationError(f"The database refused the migration: {str(error).splitlines()[0]}") from error
     finally:
         engine.dispose()
-    return Migrated(newest_version(), level)
+    return Migrated(version, level)
 
 
-def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity, new_gateway: bool) -> None:
+def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity, *, new_gateway: bool, post: bool) -> str:
     run = connection.exec_driver_sql
     run("SET LOCAL lock_timeout = '3s'")
-    there = run("SELECT to_regclass('ledger.alembic_version') IS NOT NULL").scalar()
-    present = run("SELECT version_num FROM ledger.alembic_version").scalar() if there else None
-    if present is not None and present not in known_versions():
+    present = _present(connection)
+    target = newest_version() if post or present is None else reached_by_pre(present)
+    if target < needed_version():
         raise MigrationError(
-            f"The database is at schema {present}, newer than this version's {newest_version()}; install the newer version."
+            f"The database is at schema {present}, and step {_after(target)} on the way to this version is for when no older "
+            "version runs any more: stop both replicas and run `adapter migrate --post`."
         )
-    if not there:  # Alembic keeps its version table inside the schema, so the schema comes first
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+    if target == newest_version():
+        run("DELETE FROM ledger.alembic_version")
+        run("INSERT INTO ledger.alembic_version VALUES (%s)", (target,))
+    _write_identity(connection, identity, new_gateway)
+    _grant(connection, role)
+    return target
+
+
+def _present(connection: sqlalchemy.Connection) -> str | None:
+    """The last step applied, None for a new database, in which the schema is made now. Raises MigrationError."""
+    run = connection.exec_driver_sql
+    if not run("SELECT to_regclass('ledger.alembic_version') IS NOT NULL").scalar():
+        # Alembic keeps its version table inside the schema, so the schema comes first
         if run("SELECT to_regnamespace('ledger') IS NOT NULL").scalar():
             raise MigrationError(
                 "The database holds a schema 'ledger' that is not ours; use another database or drop it."
             )
         run("CREATE SCHEMA ledger")
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    _write_identity(connection, identity, new_gateway)
-    _grant(connection, role)
+        run("CREATE TABLE ledger.alembic_version (version_num varchar(32) PRIMARY KEY)")
+    floor = run("SELECT version_num FROM ledger.alembic_version").scalar()
+    if floor is not None and floor not in known_versions():
+        raise MigrationError(
+            f"The database is at schema {floor}, newer than this version's {newest_version()}; install the newer version."
+        )
+    if not run("SELECT to_regclass('ledger.schema_version') IS NOT NULL").scalar():
+        run("CREATE TABLE ledger.schema_version (version_num varchar(32) PRIMARY KEY)")
+        if floor is not None:
+            run("INSERT INTO ledger.schema_version VALUES (%s)", (floor,))
+    applied = run("SELECT version_num FROM ledger.schema_version").scalar()
+    if applied is not None and applied not in known_versions():
+        raise MigrationError(
+            f"The database has step {applied}, newer than this version's {newest_version()}; let the newer version migrate."
+        )
+    return None if applied is None else str(applied)
+
+
+def _after(version: str) -> str:
+    return next(known for known in known_versions() if known > version)
 
 
 def _write_identity(connection: sqlalchemy.Connection, identity: Identity, new_gateway: bool) -> None:
@@ -191,6 +235,7 @@ def _grant(connection: sqlalchemy.Connection, role: str) -> None:
         sql.SQL("GRANT EXECUTE ON FUNCTION ledger.claim(bigint, bigint, jsonb) TO {}").format(me),
         sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(_COMMAND),
         sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(_COMMAND, me),
+        sql.SQL("GRANT EXECUTE ON FUNCTION ledger.close_part(bigint, date, bigint) TO {}").format(me),
     ]
     for statement in statements:
         raw.execute(statement)

@@ -93,11 +93,14 @@ SELECT current_user AS me, (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE
        current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('synchronous_standby_names') AS synchronous_standby_names, pg_is_in_recovery() AS in_recovery
 
--- name: schema_version
+-- name: schema_floor
 SELECT version_num FROM ledger.alembic_version
 
+-- name: schema_applied
+SELECT version_num FROM ledger.schema_version
+
 -- name: schema_is_there
-SELECT to_regclass('ledger.alembic_version') IS NOT NULL AS there
+SELECT to_regclass('ledger.alembic_version') IS NOT NULL AS there, to_regclass('ledger.schema_version') IS NOT NULL AS in_pairs
 
 -- name: project
 SELECT ledger.project(%(epoch)s, %(rows)s::jsonb, %(seq)s)
@@ -143,3 +146,52 @@ SELECT e.*, k.client_order_id FROM ledger.event e LEFT JOIN ledger.order_key k O
    AND (%(since)s::timestamptz IS NULL OR e."timestamp" >= %(since)s)
    AND (%(until)s::timestamptz IS NULL OR e."timestamp" < %(until)s)
  ORDER BY e.seq DESC LIMIT %(limit)s
+
+-- name: log_parts
+SELECT part, to_char(month, 'YYYY-MM') AS month, from_seq, last_seq, closed_at, archived_at, sha256, digest
+  FROM ledger.log_part ORDER BY from_seq
+
+-- name: close_part
+SELECT ledger.close_part(%(epoch)s, date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC')::date, %(most)s) AS closed
+
+-- name: drop_part
+SELECT ledger.drop_part(%(epoch)s, %(part)s, %(sha256)s, %(digest)s)
+
+-- name: log_rows
+SELECT seq, epoch, event_id::text, event_type, correlation_id, order_id, user_id, "timestamp", payload, created_at
+  FROM ledger.event WHERE seq > %(after)s AND seq <= %(last)s ORDER BY seq LIMIT %(limit)s
+
+-- name: log_begins
+SELECT coalesce(min(seq), 1) AS first FROM ledger.event
+
+-- name: last_checkpoint
+-- the newest that this version can read, at or before an event
+SELECT seq, digest, state FROM ledger.checkpoint
+ WHERE form = %(form)s AND digest_version = %(digest_version)s AND seq <= %(at_most)s ORDER BY seq DESC LIMIT 1
+
+-- name: checkpoint_forms
+SELECT form, digest_version, max(seq) AS seq FROM ledger.checkpoint GROUP BY form, digest_version
+
+-- name: keep_checkpoint
+-- the owner's; the fence looks at the epoch that the transaction names, so it is named by a statement before this one
+INSERT INTO ledger.checkpoint (seq, form, digest_version, digest, state)
+VALUES (%(seq)s, %(form)s, %(digest_version)s, %(digest)s, %(state)s)
+    ON CONFLICT (seq, form) DO UPDATE SET digest_version = excluded.digest_version, digest = excluded.digest, state = excluded.state
+
+-- name: forget_checkpoints
+DELETE FROM ledger.checkpoint c
+ WHERE form = %(form)s AND seq < (SELECT min(seq) FROM (SELECT seq FROM ledger.checkpoint WHERE form = %(form)s
+                                                         ORDER BY seq DESC LIMIT %(kept)s) AS newest)
+
+-- name: name_epoch
+SELECT set_config('adapter.epoch', %(epoch)s::text, false)
+
+-- name: log_size
+SELECT (SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0) FROM pg_inherits WHERE inhparent = 'ledger.event'::regclass) AS log_bytes,
+       (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
+         WHERE relnamespace = 'ledger'::regnamespace AND relkind = 'r' AND NOT relispartition) AS other_bytes,
+       (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM ledger.event) AS events,
+       (SELECT max(seq) FROM ledger.event) AS head,
+       (SELECT count(*) FROM ledger.event WHERE "timestamp" > clock_timestamp() - interval '7 days') AS events_of_the_week,
+       extract(epoch FROM clock_timestamp() - (SELECT min("timestamp") FROM ledger.event
+                                                WHERE "timestamp" > clock_timestamp() - interval '7 days'))::float8 AS seconds

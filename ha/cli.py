@@ -139,8 +139,12 @@ def migrate(
             help="The rollout's last step, with this version on both replicas: write its new kinds of events from now on.",
         ),
     ] = False,
+    post: Annotated[
+        bool,
+        typer.Option("--post", help="All steps: both replicas run this version, or stand still."),
+    ] = False,
 ) -> None:
-    """Bring the database to this version's schema, as its owner (MIGRATE_DATABASE_URL)."""
+    """Bring the database to this version's schema, as its owner (MIGRATE_DATABASE_URL); the older version still runs on it."""
     settings = _settings("migrate")
     from engine.migrate import Identity, MigrationError, summary
     from engine.migrate import migrate as migrate_database
@@ -150,7 +154,12 @@ def migrate(
     identity = Identity(settings.cluster_name, settings.gateway_id, settings.tws_client_id)
     try:
         migrated = migrate_database(
-            settings.migrate_dsn, settings.database_dsn, identity, new_gateway=new_gateway, raise_level=raise_level
+            settings.migrate_dsn,
+            settings.database_dsn,
+            identity,
+            new_gateway=new_gateway,
+            post=post,
+            raise_level=raise_level,
         )
     except MigrationError as error:
         typer.echo(redact(str(error)), err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.events import LEDGER_LEVEL
-from engine.schema import known_versions, newest_version
+from engine.schema import unfit
 from engine.store import Connection, Row, hosts_of
 from ha.config import Settings
 from ha.tail import level_sentence
@@ -29,12 +29,14 @@ async def check_database(settings: Settings) -> list[str]:
             raise NotFit(
                 "The database is not migrated; run `adapter migrate` (with MIGRATE_DATABASE_URL of the owner's role)."
             )
-        [schema] = await connection.run("schema_version")
+        [floor] = await connection.run("schema_floor")
+        [applied] = await connection.run("schema_applied") if there["in_pairs"] else [floor]
         [me] = await connection.run("who_am_i")
         identity = await connection.run("identity")
     finally:
         await connection.close()
-    sentences = schema_sentences(str(schema["version_num"]), newest_version(), set(known_versions()))
+    wrong = unfit(str(applied["version_num"]), str(floor["version_num"]))
+    sentences = [wrong] if wrong else []
     sentences += role_sentences(me) + identity_sentences(identity[0] if identity else None, settings)
     if sentences:
         raise NotFit("\n".join(sentences))
@@ -49,17 +51,6 @@ def failover_sentences(dsn: str, me: Row) -> list[str]:
     return [
         f"A database failover can lose orders: DATABASE_URL names {len(hosts)} hosts and the server waits for no other one. Set "
         "synchronous_standby_names in PostgreSQL. What a failover lost is noticed, and holds everything until an operator looks."
-    ]
-
-
-def schema_sentences(present: str, newest: str, known: set[str]) -> list[str]:
-    """What is wrong with the schema's version."""
-    if present == newest:
-        return []
-    if present in known:
-        return [f"The database is at schema {present}, this version needs {newest}; run `adapter migrate`."]
-    return [
-        f"The database is at schema {present}, which is newer than this version's {newest}; install the newer version."
     ]
 
 

@@ -34,7 +34,7 @@ class Commands:
     """The programs that a pair is made of; tests put small stand-ins in their place."""
 
     gateway: tuple[str, ...] = (sys.executable, "-m", "ibsim")
-    migrate: tuple[str, ...] = (sys.executable, "-m", "ha", "migrate")
+    migrate: tuple[str, ...] = (sys.executable, "-m", "ha", "migrate", "--post")  # no replica runs yet
     replica: tuple[str, ...] = (sys.executable, "-m", "ha", "run")
     release: tuple[str, ...] = (sys.executable, "-m", "ha.release", "--serve")
 

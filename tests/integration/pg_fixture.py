@@ -1,8 +1,12 @@
-"""A real PostgreSQL for tests: the embedded server, started once a session, a fresh migrated database for each test."""
+"""A real PostgreSQL for tests: the embedded server, started once a session, a fresh migrated database for each test.
+
+TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin names the programs of another version to be tested with.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import tempfile
 import threading
@@ -19,6 +23,7 @@ from ha.local import postgres, secret
 from ha.local.ports import Ports
 from ha.local.process import Child, spawn
 
+OTHER = os.environ.get("TEST_POSTGRES_BIN")
 IDENTITY = Identity("test1", "sim", 17)
 
 
@@ -34,6 +39,9 @@ class Postgres:
     """The server of one session, on an event loop of its own (its pidfd is watched there)."""
 
     def __init__(self, directory: Path) -> None:
+        if OTHER:
+            postgres.binaries = lambda: Path(OTHER)
+            postgres._SETTINGS.pop("io_method", None)  # of version 18
         self.ports = Ports.free()
         self.secrets = secret.load(directory)
         self.server = postgres.Server(directory, self.ports, {"PATH": "/usr/bin:/bin"})
