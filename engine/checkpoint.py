@@ -69,6 +69,17 @@ def load(book: Book, data: bytes, digest: str) -> None:
 
     Raises BadCheckpoint; the book is then as it was.
     """
+    stand(book, read(data, digest))
+
+
+def stand(book: Book, state: dict[str, Any]) -> None:
+    """Let `book` stand where `read` says. Its observers stay."""
+    book.reset()
+    vars(book).update(state)
+
+
+def read(data: bytes, digest: str) -> dict[str, Any]:
+    """The attributes of the book that was dumped; touches no other, so that a thread may do it. Raises BadCheckpoint."""
     try:
         told = json.loads(zlib.decompress(data))
         if told["form"] != form():
@@ -82,8 +93,7 @@ def load(book: Book, data: bytes, digest: str) -> None:
         raise BadCheckpoint(f"its digest is {counted}, not {digest}")
     if wrong := next((o for o in reader.objects if isinstance(o, _ENTITIES) and o.fingerprint != fingerprint(o)), None):
         raise BadCheckpoint(f"the fingerprint of {type(wrong).__name__} in it is not that of its fields")
-    book.reset()
-    vars(book).update(state)
+    return state
 
 
 class _Writer:

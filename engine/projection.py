@@ -76,6 +76,14 @@ class Projector:
         return max(seq, projected)
 
 
+def take_rows(book: Book) -> dict[str, list[dict[str, Any]]]:
+    """The rows of all that was touched since they were last taken: for a replay, which keeps them itself."""
+    dirty, book.dirty = list(book.dirty), set()
+    rows = _rows(book, dirty)
+    book.leaving.clear()
+    return rows
+
+
 def _rows(book: Book, dirty: list[tuple[str, object]]) -> dict[str, list[dict[str, Any]]]:
     """The rows of these entities, as they stand, or as they left memory."""
     rows: dict[str, list[dict[str, Any]]] = {"orders": [], "executions": [], "positions": [], "breaks": []}

@@ -164,6 +164,9 @@ SELECT seq, epoch, event_id::text, event_type, correlation_id, order_id, user_id
 -- name: log_begins
 SELECT coalesce(min(seq), 1) AS first FROM ledger.event
 
+-- name: log_head
+SELECT coalesce(max(seq), 0) AS head FROM ledger.event
+
 -- name: last_checkpoint
 -- the newest that this version can read, at or before an event
 SELECT seq, digest, state FROM ledger.checkpoint
@@ -195,3 +198,48 @@ SELECT (SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0) FROM pg_inheri
        (SELECT count(*) FROM ledger.event WHERE "timestamp" > clock_timestamp() - interval '7 days') AS events_of_the_week,
        extract(epoch FROM clock_timestamp() - (SELECT min("timestamp") FROM ledger.event
                                                 WHERE "timestamp" > clock_timestamp() - interval '7 days'))::float8 AS seconds
+
+-- name: begin_snapshot
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
+
+-- name: begin
+BEGIN
+
+-- name: commit
+COMMIT
+
+-- name: rollback
+ROLLBACK
+
+-- name: hold_tables
+-- in the order in which the projector writes them; nothing is written to them until the commit
+LOCK TABLE ledger.orders, ledger.executions, ledger.positions, ledger.breaks, ledger.projection IN EXCLUSIVE MODE
+
+-- name: empty_tables
+WITH o AS (DELETE FROM ledger.orders), e AS (DELETE FROM ledger.executions), p AS (DELETE FROM ledger.positions)
+DELETE FROM ledger.breaks
+
+-- name: page_of_orders
+SELECT * FROM ledger.orders WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: page_of_executions
+SELECT * FROM ledger.executions WHERE (account, root) > (%(account)s, %(root)s) ORDER BY account, root LIMIT %(limit)s
+
+-- name: all_positions
+SELECT * FROM ledger.positions
+
+-- name: page_of_breaks
+SELECT * FROM ledger.breaks WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+
+-- name: page_of_order_keys
+SELECT order_id, user_id, client_order_id FROM ledger.order_key WHERE order_id > %(after)s ORDER BY order_id LIMIT %(limit)s
+
+-- name: page_of_execution_keys
+SELECT account, root, revision FROM ledger.execution_key
+ WHERE (account, root, revision) > (%(account)s, %(root)s, %(revision)s) ORDER BY account, root, revision LIMIT %(limit)s
+
+-- name: checkpoints
+SELECT seq, form, digest_version, digest, octet_length(state) AS bytes, at FROM ledger.checkpoint ORDER BY seq
+
+-- name: proof
+SELECT epoch, seq, digest FROM ledger.proof

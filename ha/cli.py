@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ha import cli_act, cli_audit, cli_look
+from ha import cli_act, cli_audit, cli_ledger, cli_look
 from ha.cli_look import DIR, Dir, Json, refuse
 from ha.redact import redact
 
@@ -47,7 +47,7 @@ def _adapter(
     pass
 
 
-def _settings(need: Need) -> Settings:
+def settings_for(need: Need) -> Settings:
     """The settings, or the sentences about them on stderr and exit code 2."""
     from ha.config import ConfigError, load_settings
 
@@ -65,7 +65,7 @@ def run(
     single: Annotated[bool, typer.Option("--single", help="Without a pair: no etcd, no other replica.")] = False,
 ) -> None:
     """Run one replica; settings come from the environment and .env (docs/settings.md)."""
-    settings = _settings("single" if single else "run")
+    settings = settings_for("single" if single else "run")
     from loguru import logger
 
     from ha import log
@@ -145,7 +145,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database to this version's schema, as its owner (MIGRATE_DATABASE_URL); the older version still runs on it."""
-    settings = _settings("migrate")
+    settings = settings_for("migrate")
     from engine.migrate import Identity, MigrationError, summary
     from engine.migrate import migrate as migrate_database
 
@@ -170,7 +170,7 @@ def migrate(
 @app.command()
 def release() -> None:
     """Give back the lease of a replica that has certainly ended; for systemd's ExecStopPost."""
-    settings = _settings("release")
+    settings = settings_for("release")
     from ha.release import main as release_lease
 
     raise typer.Exit(release_lease(settings))
@@ -184,7 +184,7 @@ def token(
     as_json: Json = False,
 ) -> None:
     """Issue a bearer token, signed with API_SECRET_KEY."""
-    settings = _settings("cli")
+    settings = settings_for("cli")
     from ha import cli_token
 
     try:
@@ -197,3 +197,4 @@ def token(
 app.add_typer(cli_look.app)
 app.add_typer(cli_act.app)
 app.add_typer(cli_audit.app)
+app.add_typer(cli_ledger.app)

@@ -18,6 +18,7 @@ from engine.digest import differs, written
 from engine.errors import IllegalTransition
 from engine.events import LEDGER_LEVEL, Kind, event_of
 from engine.store import Connection, Row, StoreError, tail_name
+from ha.beginning import NoBeginning, begin, log_begins
 
 PULSE_EVERY = 0.25
 _BATCH = 500
@@ -41,6 +42,7 @@ class Tail:
         self.holder: str | None = None
         self.beat = -1
         self.beat_seen_at = float("-inf")  # when a fresh proof of the leader was first read (R12)
+        self._cannot_begin = False  # `problem` is that there is no beginning, which an operator mends
         self.digest_differs: str | None = None
         self.pulsed_at = float("-inf")  # start of the last pulse that was answered
         self.control: dict[str, Any] = {}  # operators' wishes
@@ -119,6 +121,10 @@ class Tail:
                 elif pulse["head"] == self._book.seq:
                     self.caught_up_at = started
                     return pulse
+                if self._book.seq == 0:
+                    await begin(self._book, self.connection, pulse["head"])
+                    if self._cannot_begin:
+                        self.problem, self._cannot_begin = None, False
                 await self._read()
 
     async def _read(self) -> None:
@@ -173,6 +179,11 @@ class Tail:
                 self.reachable = False
             except Hole as error:
                 logger.warning("reading the log again: {}", error)  # R21
+                await self._behind_the_archive()
+            except NoBeginning as error:
+                if self.problem is None:
+                    logger.error("{}", error)
+                    self.problem, self._cannot_begin = str(error), True
             except (UnknownKind, IllegalTransition, ValueError, KeyError) as error:
                 if self.problem is None:
                     logger.error("the log cannot be folded: {}", error)
@@ -183,6 +194,12 @@ class Tail:
             ):  # `wait_for` would swallow a cancel that meets the hint (Python 3.11)
                 async with asyncio.timeout(PULSE_EVERY):
                     await self._wake.wait()
+
+    async def _behind_the_archive(self) -> None:
+        """What this replica would read next has left the log meanwhile: begin anew, from a checkpoint."""
+        with contextlib.suppress(StoreError):
+            if self._book.seq + 1 < await log_begins(self.connection):
+                self._book.reset()
 
     async def _listen_for_ever(self) -> None:
         while True:

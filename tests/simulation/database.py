@@ -326,6 +326,12 @@ class Database:
     def events_after(self, p: Params) -> list[Row]:
         return [dict(row) for row in self.log[p["after"] : p["after"] + p["limit"]]]
 
+    def log_begins(self, _p: Params) -> list[Row]:
+        return [{"first": 1}]
+
+    def last_checkpoint(self, _p: Params) -> list[Row]:
+        return []
+
     def fence_holds(self, p: Params) -> list[Row]:
         return [{"holds": p["other"] != self.epoch}]
 
@@ -379,6 +385,7 @@ _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "events_of_orders": Database.events_of_orders, "executions_of_orders": Database.executions_of_orders,
     "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
+    "log_begins": Database.log_begins, "last_checkpoint": Database.last_checkpoint,
 }  # fmt: skip
 _WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {
     "claim": Database.claim, "prove": Database.prove, "append": Database.append, "note_phases": Database.note_phases,

@@ -244,7 +244,7 @@ class Database:
         }  # fmt: skip
         answers: dict[str, list[dict[str, Any]]] = {
             "pulse": [pulse | place], "claim": [{"epoch": 6}], "fence_holds": [{"holds": True}],
-            "prove": [place | {"head": 1}],
+            "prove": [place | {"head": 1}], "log_begins": [{"first": 1}],
             "events_after": [event] if parameters and parameters.get("after") == 0 else [],
         }  # fmt: skip
         return answers.get(name, [])

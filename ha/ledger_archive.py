@@ -1,0 +1,118 @@
+"""`adapter archive`: closed parts of old months leave the database for files, oldest first; a checkpoint stands beyond them.
+
+A part is dropped only after its file was read back from the disk, its manifest was written, and a checkpoint beyond it was
+committed, whose digest the leader's proof confirmed. Keys stay (R37), and so does what people query. Whatever ends the command,
+what it did is whole, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.book import Book
+from engine.clock import iso
+from engine.digest import written
+from engine.schema import newest_version
+from ha import archive_files as files
+from ha.ledger_log import BATCH, LedgerProblem, Log, Part, Progress
+from ha.tail import event_of
+
+LARGEST_PART = 200_000
+"""Events after which the open part is closed before its month is over."""
+
+KEPT_MONTHS = 3
+"""Months before the present one that stay, unless `--before` says otherwise."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done, or with `--dry-run` what would be."""
+
+    before: str
+    closed: str | None = None
+    archived: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: dict[str, Any] | None = None
+    dry_run: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "before": self.before, "dry_run": self.dry_run, "closed": self.closed, "archived": self.archived,
+            "checkpoint": self.checkpoint,
+        }  # fmt: skip
+
+
+def month_before(today: date, months: int = KEPT_MONTHS) -> str:
+    """The month that `--before` means when it is left out: parts of older ones go."""
+    count = today.year * 12 + today.month - 1 - months
+    return f"{count // 12:04}-{count % 12 + 1:02}"
+
+
+def due(parts: list[Part], before: str) -> list[Part]:
+    """Closed parts of months before this one that are in the database still, oldest first."""
+    return [part for part in parts if part.last_seq is not None and not part.archived and part.month < before]
+
+
+async def archive(log: Log, directory: Path, cluster: str, before: str, *, dry_run: bool, say: Progress) -> Report:
+    """Move out what is due. Raises LedgerProblem, BadArchive, StoreError, OSError."""
+    report = Report(before, dry_run=dry_run)
+    if dry_run:
+        report.archived = [_planned(part) for part in due(await log.parts(), before)]
+        return report
+    [floor] = await log.run("schema_floor")
+    [closed] = await log.named("close_part", {"most": LARGEST_PART})
+    report.closed = closed["closed"]
+    going = due(await log.parts(), before)
+    if going and floor["version_num"] < newest_version():
+        raise LedgerProblem(
+            "An older version may still run, and it cannot start without the log's first events: let both replicas run this "
+            "version, then `adapter migrate --post`, then archive."
+        )
+    if not going:
+        report.checkpoint = await log.keep_checkpoint(await _book_for_checkpoint(log))
+        return report
+    book = await log.book_before(going[0].from_seq)
+    for part in going:
+        report.archived.append((await _write(log, book, directory, cluster, part, say)).as_json())
+    say("writing a checkpoint")
+    report.checkpoint = await log.keep_checkpoint(book)
+    for part, told in zip(going, report.archived, strict=True):
+        say(f"dropping {part.name}")
+        await log.named("drop_part", {"part": part.name, "sha256": told["sha256"], "digest": told["digest"]})
+    return report
+
+
+async def _book_for_checkpoint(log: Log) -> Book:
+    [proof] = await log.run("proof")
+    return await log.book_before(proof["seq"] + 1)
+
+
+def _planned(part: Part) -> dict[str, Any]:
+    assert part.last_seq is not None
+    return {
+        "part": part.name, "month": part.month, "from_seq": part.from_seq, "last_seq": part.last_seq,
+        "events": part.last_seq - part.from_seq + 1,
+    }  # fmt: skip
+
+
+async def _write(log: Log, book: Book, directory: Path, cluster: str, part: Part, say: Progress) -> files.Manifest:
+    """One part as files, folded on the way; `book` stands at its end afterwards."""
+    assert part.last_seq is not None
+    with files.Writer(directory, part.name) as out:
+        while rows := await log.run("log_rows", {"after": book.seq, "last": part.last_seq, "limit": BATCH}):
+            for row in rows:
+                out.add(row)
+                book.apply(event_of(row))
+            say(f"{part.name}: event {book.seq} of {part.last_seq}")
+        if book.seq != part.last_seq:
+            raise LedgerProblem(f"{part.name} ends at event {book.seq}, it should hold {part.last_seq}.")
+        sha256, size = out.finish()
+    manifest = files.Manifest(
+        cluster, part.name, part.month, part.from_seq, part.last_seq, part.last_seq - part.from_seq + 1, written(book.digest),
+        sha256, size, iso(datetime.now(UTC)) or "",
+    )  # fmt: skip
+    files.write_manifest(directory, manifest)
+    return manifest

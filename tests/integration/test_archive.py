@@ -1,0 +1,312 @@
+"""Old parts of the log leave the database for files, and nothing that anybody may ask for leaves with them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from engine import checkpoint
+from engine.book import Book
+from engine.commit import _row
+from engine.digest import written
+from engine.events import Event, Kind
+from engine.store import Connection, Refused
+from ha import archive_files as files
+from ha.ledger_archive import archive, due, month_before
+from ha.ledger_log import LedgerProblem, Log
+from ha.ledger_rebuild import Report, rewrite, verify, write_checkpoint
+from ha.tail import Tail
+from tests.integration.pg_fixture import Urls
+from tests.integration.test_fence import claim, opened
+from tests.integration.test_log_months import close_month, parts
+from tests.unit.book_factory import Ledger
+
+pytestmark = pytest.mark.timeout(60)
+MONTHS = [date(2097, 2, 1), date(2097, 3, 1)]
+LAST = "2097-03"  # the open month: both before it are due
+
+
+def ignore(_: str) -> None:
+    """No progress is shown."""
+
+
+@asynccontextmanager
+async def owner_log(urls: Urls, directory: Path | None = None) -> AsyncIterator[Log]:
+    connection = Connection(urls.owner, "test")
+    await connection.open()
+    try:
+        yield Log(connection, directory)
+    finally:
+        await connection.close()
+
+
+async def append(connection: Connection, events: list[Event], book: Book) -> None:
+    """As the leader: written, and proven with the digest there."""
+    await connection.run("append", {"epoch": 5, "events": json.dumps([_row(event) for event in events])})
+    proof = {"epoch": 5, "instance": "i", "seq": book.seq, "digest": written(book.digest), "state": "LEADING"}
+    await connection.run("prove", proof)
+
+
+def traffic(ledger: Ledger, name: str) -> Callable[[], list[Event]]:
+    """Some orders with executions: filled, working, and one whose break is open."""
+
+    def more() -> list[Event]:
+        before = len(ledger.log)
+        base = 1000 + 10 * len(ledger.log)
+        filled = ledger.working(f"{name}-1", perm_id=base)
+        ledger.fill(filled, f"{base}.01", perm_id=base, root=str(base), revision=1)
+        ledger.add(Kind.COMMISSION, exec_id=f"{base}.01", commission="1.25", currency="USD", realized_pnl=None)
+        ledger.working(f"{name}-2", perm_id=base + 1)
+        ledger.fill(None, f"{base + 2}.01", root=str(base + 2), revision=1)
+        ledger.add(
+            Kind.BREAK_OPENED, id=f"b-{name}", kind="position", symbol="AAPL", account="DU1", ours={"quantity": "1"},
+            broker={"quantity": "2", "a": None}, holds=False,
+        )  # fmt: skip
+        return ledger.log[before:]
+
+    return more
+
+
+@pytest.fixture
+async def ledger(urls: Urls) -> Ledger:
+    """A log in three parts; its tables stand at its end."""
+    made = Ledger(epoch=5)
+    made.session()
+    connection = await opened(urls.adapter)
+    assert await claim(connection, 0, at_least=4) == 5
+    await append(connection, made.log[:], made.book)
+    for name, month in zip(("m1", "m2", "m3"), [*MONTHS, None], strict=True):
+        await append(connection, traffic(made, name)(), made.book)
+        if month is not None:
+            assert close_month(urls.owner, 5, month) is not None
+    await connection.close()
+    async with owner_log(urls) as log:
+        await rewrite(log, ignore)
+    return made
+
+
+async def run(urls: Urls, directory: Path, before: str = LAST, *, dry_run: bool = False) -> Any:
+    async with owner_log(urls, directory) as log:
+        return await archive(log, directory, "test1", before, dry_run=dry_run, say=ignore)
+
+
+async def verified(urls: Urls, directory: Path | None = None) -> Report:
+    async with owner_log(urls, directory) as log:
+        return await verify(log, ignore)
+
+
+async def test_a_rebuild_gives_what_the_leader_has_and_a_row_that_is_changed_is_named(
+    urls: Urls, ledger: Ledger
+) -> None:
+    report = await verified(urls)
+    assert report.differences == []
+    assert (report.seq, report.digest) == (ledger.book.seq, written(ledger.book.digest))
+    assert report.compared[:2] == ["tables", "keys"]
+    assert f"the leader's proof at event {ledger.book.seq}" in report.compared
+    assert report.rows == {"orders": 6, "executions": 6, "positions": 1, "breaks": 3}
+    with psycopg.connect(urls.owner) as owner:
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.orders SET filled = 7 WHERE client_order_id = 'm1-2'")
+        owner.execute("DELETE FROM ledger.executions WHERE root = '1010'")
+        owner.execute("DELETE FROM ledger.order_key WHERE client_order_id = 'm2-1'")
+        owner.execute("INSERT INTO ledger.positions VALUES ('DU1', 7, 'X', 1, 1)")
+        owner.execute("UPDATE ledger.proof SET digest = %s", (written(1),))
+    found = "\n".join((await verified(urls)).differences)
+    for told in ("filled is 7 and should be 0", "executions: DU1/1010 is missing", "order key", "DU1/7", written(1)):
+        assert told in found
+    async with owner_log(urls) as log:
+        await rewrite(log, ignore)
+    left = (await verified(urls)).differences
+    assert len(left) == 2, left  # the key and the proof are not the tables' matter
+
+
+async def test_old_parts_leave_for_files_that_hold_every_event_and_the_log_goes_on(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    planned = await run(urls, tmp_path, dry_run=True)
+    assert [p["part"] for p in planned.archived] == [name for name, _, _ in parts(urls.owner)][:2]
+    assert os.listdir(tmp_path) == []
+    report = await run(urls, tmp_path)
+    assert [p["part"] for p in report.archived] == [p["part"] for p in planned.archived]
+    assert [name for name, _, _ in parts(urls.owner)] == ["event_2097_03"]
+    found = [
+        event for p in report.archived for event in files.events(tmp_path, files.read_manifest(tmp_path, p["part"]))
+    ]
+    assert found == ledger.log[: len(found)]
+    assert report.checkpoint["seq"] == ledger.book.seq
+    with psycopg.connect(urls.owner) as owner:
+        assert owner.execute("SELECT count(*) FROM ledger.order_key").fetchall() == [(6,)]
+    connection = await opened(urls.adapter)
+    await append(connection, traffic(ledger, "m4")(), ledger.book)
+    tail = Tail(book := Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    assert (book.seq, book.digest) == (ledger.book.seq, ledger.book.digest)
+    assert book.orders == ledger.book.orders
+    assert tail.digest_differs is None
+    await tail.close()
+    await connection.close()
+    async with owner_log(urls) as log:
+        with pytest.raises(LedgerProblem, match="--archive DIR"):
+            await verify(log, ignore)
+    async with owner_log(urls, tmp_path) as log:
+        await rewrite(log, ignore)
+    report = await verified(urls, tmp_path)
+    assert report.differences == []
+    assert sum("archived part" in what for what in report.compared) == 2
+    assert any("a checkpoint at event" in what for what in report.compared)
+
+
+@pytest.mark.rule(37)
+@pytest.mark.guarantee(4)
+async def test_a_key_of_an_archived_order_is_taken_for_ever_and_a_book_from_the_checkpoint_knows_its_body(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await run(urls, tmp_path)
+    tail = Tail(book := Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    await tail.close()
+    oid = book.keys["local", "m1-1"]
+    assert book.orders[oid].body == ledger.book.orders[oid].body
+    again = next(e for e in ledger.log if e.order_id == oid and e.kind == Kind.ORDER_ACCEPTED)
+    connection = await opened(urls.adapter)
+    row = _row(again) | {"seq": ledger.book.seq + 1, "event_id": "00000000-0000-0000-0000-000000000001"}
+    for other in ({}, {"order_id": "ANOTHERID"}):  # the same order, or its key for another one
+        with pytest.raises(Refused) as refused:
+            await connection.run("append", {"epoch": 5, "events": json.dumps([row | other])})
+        assert refused.value.sqlstate == "23505"
+    await connection.close()
+    with psycopg.connect(urls.owner) as owner:
+        same = "SELECT body_md5 = md5((%s::jsonb)::text) FROM ledger.order_key WHERE order_id = %s"
+        assert owner.execute(same, (json.dumps(again.payload["body"]), oid)).fetchall() == [(True,)]
+        assert owner.execute(same, (json.dumps({"symbol": "IBM"}), oid)).fetchall() == [(False,)]
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone", "manifest"])
+async def test_a_file_that_was_damaged_is_refused_with_its_name(
+    urls: Urls, ledger: Ledger, tmp_path: Path, harm: str
+) -> None:
+    report = await run(urls, tmp_path)
+    part = report.archived[1]["part"]
+    path = files.data_path(tmp_path, part)
+    if harm == "flip":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"AAPL", b"AAPM")))
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif harm == "gone":
+        path.unlink()
+    else:
+        files.manifest_path(tmp_path, part).unlink()
+    with pytest.raises(files.BadArchive, match=part):
+        await verified(urls, tmp_path)
+
+
+async def test_a_log_that_gives_another_digest_than_the_leader_proved_is_not_archived(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    with psycopg.connect(urls.owner) as owner:
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.proof SET digest = %s", (written(ledger.book.digest ^ 1),))
+    with pytest.raises(LedgerProblem, match="no checkpoint was"):
+        await run(urls, tmp_path)
+    assert len(parts(urls.owner)) == 3
+
+
+async def test_a_part_is_dropped_only_when_closed_the_oldest_behind_a_checkpoint_and_not_the_last(
+    urls: Urls, ledger: Ledger
+) -> None:
+    first, second, last = (name for name, _, _ in parts(urls.owner))
+    async with owner_log(urls) as log:
+        for part, why in ((last, "no closed part"), (second, "an older part"), (first, "no checkpoint")):
+            with pytest.raises(Refused, match=why):
+                await log.named("drop_part", {"part": part, "sha256": "", "digest": ""})
+        await log.keep_checkpoint(Book())
+    connection = await opened(urls.adapter)
+    assert await claim(connection, 5) == 6
+    await connection.close()
+    with psycopg.connect(urls.owner) as owner, pytest.raises(psycopg.Error) as refused:
+        owner.execute("SELECT ledger.drop_part(5, %s, '', '')", (first,))
+    assert refused.value.sqlstate == "PA001"
+    assert len(parts(urls.owner)) == 3
+
+
+@pytest.mark.rule(22)
+async def test_without_a_checkpoint_that_it_can_read_a_replica_says_what_to_run_and_goes_on_when_it_was_run(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await run(urls, tmp_path)
+    with psycopg.connect(urls.owner) as owner:  # as an older version left it
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.checkpoint SET form = 'older'")
+    tail = Tail(book := Book(), urls.adapter, "b")
+    tail.start()
+    while tail.problem is None:
+        await asyncio.sleep(0.01)
+    assert "adapter rebuild --checkpoint --archive DIR" in tail.problem
+    assert book.seq == 0
+    async with owner_log(urls, tmp_path) as log:
+        assert (await write_checkpoint(log, ignore) or {})["seq"] == ledger.book.seq
+    while book.seq < ledger.book.seq or tail.problem is not None:
+        await asyncio.sleep(0.01)
+    assert book.digest == ledger.book.digest
+    await tail.close()
+
+
+async def test_a_replica_whose_next_event_was_archived_meanwhile_begins_at_the_checkpoint(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    tail = Tail(book := Book(), urls.adapter, "b")
+    for event in ledger.log[:3]:
+        book.apply(event)
+    await run(urls, tmp_path)
+    tail.start()
+    while book.seq < ledger.book.seq:
+        await asyncio.sleep(0.01)
+    assert book.digest == ledger.book.digest
+    await tail.close()
+
+
+async def test_a_checkpoint_that_is_damaged_is_passed_over_while_the_log_is_whole(urls: Urls, ledger: Ledger) -> None:
+    async with owner_log(urls) as log:
+        await log.keep_checkpoint(Book())
+    with psycopg.connect(urls.owner) as owner:
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.checkpoint SET state = substr(state, 1, 40)")
+    tail = Tail(book := Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    assert (book.seq, book.digest) == (ledger.book.seq, ledger.book.digest)
+    await tail.close()
+
+
+async def test_the_last_three_checkpoints_of_a_form_stay(urls: Urls, ledger: Ledger) -> None:
+    connection = await opened(urls.adapter)
+    for name in ("n1", "n2", "n3", "n4"):
+        await append(connection, traffic(ledger, name)(), ledger.book)
+        async with owner_log(urls) as log:
+            await rewrite(log, ignore)
+            assert await log.keep_checkpoint(Book()) is not None
+            assert await log.keep_checkpoint(Book()) is None
+    async with owner_log(urls) as log:
+        kept = await log.run("checkpoints")
+    assert len(kept) == 3
+    assert kept[-1]["seq"] == ledger.book.seq
+    assert {row["form"] for row in kept} == {checkpoint.form()}
+    await connection.close()
+
+
+def test_three_months_before_the_present_one_stay() -> None:
+    assert month_before(datetime(2026, 11, 23, tzinfo=UTC).date()) == "2026-08"
+    assert month_before(date(2026, 2, 1)) == "2025-11"
+    assert due([], "2026-08") == []
