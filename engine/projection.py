@@ -78,9 +78,8 @@ class Projector:
 
 def take_rows(book: Book) -> dict[str, list[dict[str, Any]]]:
     """The rows of all that was touched since they were last taken: for a replay, which keeps them itself."""
-    dirty, book.dirty = list(book.dirty), set()
-    rows = _rows(book, dirty)
-    book.leaving.clear()
+    rows = _rows(book, list(book.dirty))
+    book.projected_to(book.seq)
     return rows
 
 

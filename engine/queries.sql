@@ -190,14 +190,16 @@ DELETE FROM ledger.checkpoint c
 SELECT set_config('adapter.epoch', %(epoch)s::text, false)
 
 -- name: log_size
-SELECT (SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0) FROM pg_inherits WHERE inhparent = 'ledger.event'::regclass) AS log_bytes,
-       (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
+-- no event is counted one by one: their numbers are dense
+SELECT (SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits
+         WHERE inhparent = 'ledger.event'::regclass) AS log_bytes,
+       (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
          WHERE relnamespace = 'ledger'::regnamespace AND relkind = 'r' AND NOT relispartition) AS other_bytes,
-       (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM ledger.event) AS events,
-       (SELECT max(seq) FROM ledger.event) AS head,
-       (SELECT count(*) FROM ledger.event WHERE "timestamp" > clock_timestamp() - interval '7 days') AS events_of_the_week,
-       extract(epoch FROM clock_timestamp() - (SELECT min("timestamp") FROM ledger.event
-                                                WHERE "timestamp" > clock_timestamp() - interval '7 days'))::float8 AS seconds
+       log.head - log.first + 1 AS events, log.head, log.head - week.seq + 1 AS events_of_the_week,
+       extract(epoch FROM now() - week."timestamp")::float8 AS seconds
+  FROM (SELECT coalesce(max(seq), 0) AS head, coalesce(min(seq), 1) AS first FROM ledger.event) AS log
+  LEFT JOIN (SELECT seq, "timestamp" FROM ledger.event WHERE "timestamp" > now() - interval '7 days'
+              ORDER BY "timestamp" LIMIT 1) AS week ON true
 
 -- name: begin_snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY

@@ -37,6 +37,7 @@ from ha.config import Settings
 from ha.health import Health
 from ha.lease import LeaderRecord, LeasePort
 from ha.link import PATH as PEER_PATH
+from ha.log_keeper import LogKeeper
 from ha.node import Node
 from ha.operate import Operate, OperateRules
 from ha.peers import Peers
@@ -74,6 +75,7 @@ class _Replica:
     reader: Connection
     archive: Archive
     watchdog: Watchdog
+    keeper: LogKeeper
     warnings: list[str]
 
 
@@ -95,6 +97,7 @@ async def _run(settings: Settings, *, single: bool) -> int:
         await replica.node.start(unless=replica.peers.namesake)
         replica.watch.start()
         replica.peers.start()
+        replica.keeper.start()
         logger.info(
             "replica {} of {} is up on {}{}",
             settings.replica_name,
@@ -106,6 +109,7 @@ async def _run(settings: Settings, *, single: bool) -> int:
         return await _until_stopped(replica.node, stop)
     finally:
         replica.watchdog.stopping()
+        await replica.keeper.stop()
         await replica.peers.stop()
         await replica.watch.stop()
         await replica.node.stop()
@@ -242,9 +246,9 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     ).register(server, metrics=settings.enable_metrics)  # fmt: skip
     Description(me.version, api_paths.OPERATIONS, paths.OPERATIONS).register(server)
     _gauges(metrics, node)
-    return _Replica(
-        node, watch, server, peers, reader, archive, _watchdog(settings, node, lease, single=single), warnings
-    )
+    keeper = LogKeeper(url, me.name, lambda: permit.epoch if node.state in HAS_EPOCH else None, metrics)
+    watchdog = _watchdog(settings, node, lease, single=single)
+    return _Replica(node, watch, server, peers, reader, archive, watchdog, keeper, warnings)
 
 
 def _watchdog(settings: Settings, node: Node, lease: LeasePort, *, single: bool) -> Watchdog:
