@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev tools demo test lint format fuzz fuzz-api bench model clean
+.PHONY: help install install-dev tools demo test lint format fuzz fuzz-api bench model schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and i
 	@$(BIN)/python -m bench.sim_speed
 	@$(BIN)/python -m bench.failover --kills $(or $(KILLS),20) --switchovers $(or $(KILLS),20)
 	@$(BIN)/python -m bench.cluster --trials $(or $(TRIALS),5) --away $(or $(QUIET),60) --idle $(or $(QUIET),60)
+
+schema: $(VENV)/.installed-dev ## write engine/migrations/schema.sql anew, from all migrations applied
+	@$(BIN)/python -m tests.schema_tool --write
 
 model: ## check the fencing protocol exhaustively with SPIN, and that each rule is missed (MODEL=--quick, MODEL=no_epoch)
 	@docs/model/check.sh $(MODEL)
