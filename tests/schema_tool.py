@@ -1,7 +1,7 @@
 """The whole schema read out of PostgreSQL's catalogs: as one list to compare, and as engine/migrations/schema.sql to read.
 
-`python -m tests.schema_tool --write` (`make schema`) applies all migrations to a fresh server and writes the file. The first part of
-the log is named by the month in which it was made; in the file it is event_2001_01, which the first look renames.
+`python -m tests.schema_tool --write` (`make schema`) applies all migrations to a fresh server and writes the file. The first part
+of the log is named by the month in which it was made; in the file it is event_2001_01, which the first look renames.
 """
 
 from __future__ import annotations
