@@ -2,7 +2,8 @@
 
 Steps come in pairs (R22). A `pre` step leaves everything that the version before uses as it was: both versions run on it. A `post`
 step is applied when both replicas run the new version. So the database tells two numbers: the last step that was applied, and the
-floor: how new a version must be that runs on it. The floor moves with the post step, not before.
+floor: how new a version must be that runs on it. The floor moves with the post step, not before. Numbers leave a gap before a post
+step, for the pre steps that are added before its version is released: all of a version's pre steps come before its post step.
 """
 
 from __future__ import annotations

@@ -550,8 +550,8 @@ CREATE TRIGGER forever BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.event FOR E
 CREATE TRIGGER in_place BEFORE INSERT ON ledger.event FOR EACH ROW EXECUTE FUNCTION ledger.event_in_place();
 CREATE TRIGGER keys AFTER INSERT ON ledger.event FOR EACH ROW WHEN ((new.event_type = ANY (ARRAY['order_accepted'::text, 'order_external'::text, 'order_restored'::text, 'execution'::text]))) EXECUTE FUNCTION ledger.take_keys();
 
-INSERT INTO ledger.schema_version (version_num) VALUES ('0004');
-INSERT INTO ledger.alembic_version (version_num) VALUES ('0004');
+INSERT INTO ledger.schema_version (version_num) VALUES ('0009');
+INSERT INTO ledger.alembic_version (version_num) VALUES ('0009');
 INSERT INTO ledger.epoch (epoch) VALUES (0);
 INSERT INTO ledger.proof (epoch, seq, digest, state) VALUES (0, 0, '0', '');
 INSERT INTO ledger.projection (seq) VALUES (0);

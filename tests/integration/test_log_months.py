@@ -261,9 +261,9 @@ async def test_a_log_from_before_the_months_is_taken_over_with_its_rows_and_keys
         assert owner.execute("SELECT count(*), max(seq) FROM ledger.event").fetchall() == [(4, 4)]
         assert owner.execute("SELECT count(*) FROM ledger.order_key").fetchall() == [(4,)]
         assert owner.execute("SELECT version_num FROM ledger.alembic_version").fetchall() == [("0002",)]
-    assert migrate(urls.owner, urls.adapter, IDENTITY, post=True).version == "0004"
+    assert migrate(urls.owner, urls.adapter, IDENTITY, post=True).version == "0009"
     with psycopg.connect(urls.owner) as owner:
-        assert owner.execute("SELECT version_num FROM ledger.alembic_version").fetchall() == [("0004",)]
+        assert owner.execute("SELECT version_num FROM ledger.alembic_version").fetchall() == [("0009",)]
         [sums] = zip(*owner.execute("SELECT body_md5 FROM ledger.order_key ORDER BY order_id").fetchall(), strict=True)
     assert len(set(sums)) == 1
     assert sums[0] is not None
