@@ -20,8 +20,8 @@ from ha import archive_files as files
 from ha.ledger_log import BATCH, LedgerProblem, Log, Part, Progress
 from ha.tail import event_of
 
-LARGEST_PART = 200_000
-"""Events after which the open part is closed before its month is over."""
+LARGEST_PART = 100_000
+"""Events after which the open part is closed before its month is over: it is read once meanwhile, and writers wait for that."""
 
 KEPT_MONTHS = 3
 """Months before the present one that stay, unless `--before` says otherwise."""
