@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     database_url: kind.DatabaseUrl | None = None
     """PostgreSQL as the adapter's role; required to run."""
     migrate_database_url: kind.DatabaseUrl | None = None
-    """PostgreSQL as the owner of the tables; required by `adapter migrate`, read by nothing else."""
+    """PostgreSQL as the owner of the tables; required by `adapter migrate`, `archive` and `rebuild`, read by nothing else."""
     postgres_password: kind.Secret | None = None
     """The password, where `DATABASE_URL` names none."""
     lag_limit: kind.Seconds = 1.0
