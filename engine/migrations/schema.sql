@@ -35,6 +35,18 @@ CREATE TABLE ledger.checkpoint (
 ALTER TABLE ledger.checkpoint ADD CONSTRAINT checkpoint_pkey PRIMARY KEY (seq, form);
 ALTER TABLE ledger.checkpoint ADD CONSTRAINT checkpoint_seq_check CHECK ((seq > 0));
 
+CREATE TABLE ledger.command (
+    id bigint NOT NULL,
+    command text NOT NULL,
+    by text NOT NULL,
+    reason text NOT NULL,
+    remote text NOT NULL,
+    correlation_id text NOT NULL,
+    details jsonb NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+ALTER TABLE ledger.command ADD CONSTRAINT command_pkey PRIMARY KEY (id);
+
 CREATE TABLE ledger.control (
     key text NOT NULL,
     value jsonb NOT NULL,
@@ -100,6 +112,8 @@ CREATE TABLE ledger.executions (
     realized_pnl numeric
 );
 ALTER TABLE ledger.executions ADD CONSTRAINT executions_pkey PRIMARY KEY (account, root);
+CREATE INDEX executions_order ON ledger.executions USING btree (order_id) WHERE (order_id IS NOT NULL);
+CREATE INDEX executions_seq ON ledger.executions USING btree (seq);
 
 CREATE TABLE ledger.identity (
     only_row boolean DEFAULT true NOT NULL,
@@ -173,6 +187,9 @@ CREATE TABLE ledger.orders (
     updated_at timestamp with time zone NOT NULL
 );
 ALTER TABLE ledger.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);
+CREATE INDEX orders_client_order_id ON ledger.orders USING btree (client_order_id) WHERE (client_order_id IS NOT NULL);
+CREATE INDEX orders_perm_id ON ledger.orders USING btree (perm_id) WHERE (perm_id IS NOT NULL);
+CREATE INDEX orders_seq ON ledger.orders USING btree (seq);
 CREATE INDEX orders_state ON ledger.orders USING btree (state) WHERE (state = ANY (ARRAY['QUEUED'::text, 'SENDING'::text, 'WORKING'::text, 'IN_DOUBT'::text]));
 CREATE INDEX orders_symbol ON ledger.orders USING btree (symbol, seq);
 
@@ -466,6 +483,29 @@ EXCEPTION
     WHEN SQLSTATE 'PA001' THEN RETURN true;
     WHEN SQLSTATE 'PA000' THEN RETURN false;
 END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.give_command(p_command text, p_key text, p_value jsonb, p_by text, p_reason text, p_remote text, p_correlation_id text, p_details jsonb)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'ledger', 'pg_temp'
+AS $function$
+DECLARE
+    given bigint;
+BEGIN
+    LOCK TABLE ledger.command IN EXCLUSIVE MODE;
+    INSERT INTO ledger.command (id, command, by, reason, remote, correlation_id, details)
+    SELECT coalesce(max(id), 0) + 1, p_command, p_by, p_reason, p_remote, p_correlation_id, p_details FROM ledger.command
+    RETURNING id INTO given;
+    IF p_value IS NOT NULL THEN
+        INSERT INTO ledger.control (key, value, by) VALUES (p_key, p_value, p_by)
+            ON CONFLICT (key) DO UPDATE SET value = excluded.value, by = excluded.by, at = clock_timestamp();
+    ELSIF p_key IS NOT NULL THEN
+        DELETE FROM ledger.control WHERE key = p_key;
+    END IF;
+    RETURN given;
+END $function$;
+REVOKE ALL ON FUNCTION ledger.give_command(text,text,jsonb,text,text,text,text,jsonb) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION ledger.guard_part(p_part text)
  RETURNS void
