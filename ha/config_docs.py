@@ -76,7 +76,8 @@ def _tables() -> Iterator[str]:
         lock = " 🔒" if name in SECRETS else ""
         alias = "".join(f" Alias `{other}`." for other, meant in ALIASES.items() if meant == name)
         later = f" No effect yet: {NOT_YET[name]}." if name in NOT_YET else ""
-        yield f"| `{name}`{lock} | {allowed(field)} | {_default(name)} | {field.description}{alias}{later} |"
+        described = " ".join((field.description or "").split())
+        yield f"| `{name}`{lock} | {allowed(field)} | {_default(name)} | {described}{alias}{later} |"
 
 
 def _default(name: str) -> str:

@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     fence_deadline: kind.Seconds = 30.0
     """A takeover must be admitted by the gateway within this time, else it holds."""
     reconcile_deadline: kind.Seconds = 5.0
-    """A reconciliation parks what is still doubtful after this time."""
+    """A reconciliation parks what is still doubtful after this time; below 3 nothing can be proven absent."""
     reconcile_every: kind.Seconds = 30.0
     """Pause between the periodic reconciliations."""
     state_reconcile_on_start: kind.OnlyTrue = True

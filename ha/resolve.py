@@ -134,6 +134,7 @@ class Resolve:
     async def _adopt(
         self, found: Break, order: Order, word: Payload, perm_id: int, snapshot: Snapshot, who: Asker
     ) -> Answer:
+        _check_level(self._committer(), Kind.ORDER_ADOPTED, Kind.ORDER_MERGED)
         asked = Adoption(order, perm_id, who.subject, who.correlation_id, utcnow())
         try:
             drafts = self._node.tender.reconciler.adoption(snapshot, asked)
@@ -144,6 +145,7 @@ class Resolve:
     async def _send_again(self, found: Break, order: Order, word: Payload, who: Asker) -> Answer:
         """Under its own order id, or not at all."""
         node, committer, now = self._node, self._committer(), boottime()
+        _check_level(committer, Kind.ORDER_REPEATED)
         if (why := again.why_not(node.book, order, database_now(committer))) is not None:
             raise Problem(409, "not-again", "Not sent again", f"{why} Place it under a new client_order_id.")
         if refused := node.permit.refuses_intent(now):
@@ -167,6 +169,12 @@ class Resolve:
     def _resolved(found: Break, word: Payload, who: Asker) -> Draft:
         payload = {"id": found.id, **word, **who.origin}
         return Draft(Kind.BREAK_RESOLVED, payload, utcnow(), found.order_id, who.subject, who.correlation_id)
+
+
+def _check_level(committer: Committer, *kinds: Kind) -> None:
+    """R22: raises Problem 409 while the other replica may not be able to read these kinds of events."""
+    if (why := committer.may_write(*kinds)) is not None:
+        raise Problem(409, "ledger-level", "Not before the rollout's last step", f"{why[:1].upper()}{why[1:]}.")
 
 
 def _word(body: dict[str, Any], subject: str) -> Payload:

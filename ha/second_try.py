@@ -14,7 +14,7 @@ from loguru import logger
 from engine import again, intent
 from engine.clock import utcnow
 from engine.commit import Committer, Outcome
-from engine.events import Draft, Event
+from engine.events import Draft, Event, Kind
 from engine.order import State
 from engine.permit import Permit
 from engine.submit import Desk
@@ -54,7 +54,11 @@ def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
         order = book.orders.get(found.order_id or "")
         if order is None or found.kind != "in_doubt" or order.state is not State.IN_DOUBT:
             continue
-        why = again.why_not(book, order, now) or intent.too_old(order, now, desk.settings.max_intent_age)
+        why = (
+            committer.may_write(Kind.ORDER_REPEATED)
+            or again.why_not(book, order, now)
+            or intent.too_old(order, now, desk.settings.max_intent_age)
+        )
         if why is None and found.broker.get("snapshot") != PROVEN:
             why = "No complete snapshot showed that it is absent."
         if why is not None:

@@ -115,12 +115,25 @@ def _link_down(gateway: "Gateway", parameters: Parameters) -> None:
     book.link.resubmit = parameters["resubmit"]
     book.link.lose(book.accounts.positions())
     gateway.log("link_down")
-    gateway.sessions.tell_all(*LINK_LOST)
+    if parameters["notice_ms"]:
+        gateway.later(parameters["notice_ms"] / 1000, lambda: _notice(gateway))
+    else:
+        _notice(gateway)
+
+
+def _notice(gateway: "Gateway") -> None:
+    """The gateway learns that it has lost IB, unless the link is back by now."""
+    link = gateway.book.link
+    if not link.up and not link.noticed:
+        link.noticed = True
+        gateway.sessions.tell_all(*LINK_LOST)
+        gateway.flush()
 
 
 def _link_up(gateway: "Gateway", parameters: Parameters) -> None:
     gateway.log("link_up")
-    gateway.sessions.tell_all(*(LINK_BACK_LOST if parameters["data_lost"] else LINK_BACK))
+    if gateway.book.link.noticed:
+        gateway.sessions.tell_all(*(LINK_BACK_LOST if parameters["data_lost"] else LINK_BACK))
     gateway.book.link.restore(gateway.now())
 
 

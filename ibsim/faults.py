@@ -8,7 +8,7 @@ Parameters = dict[str, Any]
 
 FAULTS: dict[str, Parameters] = {
     # the link and the process
-    "link_down": {"resubmit": True, "data_lost": False},
+    "link_down": {"resubmit": True, "data_lost": False, "notice_ms": 0},
     "mute": {},
     "freeze": {},
     "delay": {"ms": 100},

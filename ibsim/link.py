@@ -13,6 +13,8 @@ class Link:
 
     def __init__(self, live: LiveOrders) -> None:
         self.up = True
+        self.noticed = False
+        """Whether the gateway knows that the link is down; it learns of it late, and tells nobody before."""
         self.resubmit = True
         """Whether an order that comes while the link is down is kept and submitted later, or rejected."""
         self.unseen: set[str] = set()
@@ -24,7 +26,7 @@ class Link:
 
     def lose(self, positions: Sequence[Position]) -> None:
         """The gateway loses IB: from now on what it shows is what it knew."""
-        self.up = False
+        self.up, self.noticed = False, False
         self._positions = [copy.copy(one) for one in positions]
 
     def restore(self, now: float) -> None:

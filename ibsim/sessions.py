@@ -70,7 +70,7 @@ class Sessions:
         session.send("nextValidId", {"orderId": str(self.gateway.book.ids(session.client_id).next_valid)})
         for code, text in FARMS:
             session.error(code, text)
-        if not self.gateway.book.link.up:
+        if not self.gateway.book.link.up and self.gateway.book.link.noticed:
             session.error(*LINK_LOST)
 
     def refused(self, session: Session, code: int, reason: str) -> None:

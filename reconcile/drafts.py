@@ -60,7 +60,8 @@ class View:
     @property
     def completeness(self) -> str:
         """What to tell a person of the snapshot's worth."""
-        wants = [*self.snapshot.missing, *(f"order {oid}" for oid in self.lacks)]
+        unasked = () if self.snapshot.linked else ("IB was not asked",)
+        wants = [*self.snapshot.missing, *unasked, *(f"order {oid}" for oid in self.lacks)]
         return f"incomplete snapshot: {', '.join(wants)}" if wants else "complete snapshot"
 
 

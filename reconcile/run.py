@@ -196,8 +196,10 @@ class Reconciler:
             run.rounds += 1
             began, left = self._clock(), run.ends - self._clock()
             is_last = run.rounds == rounds
+            # IB is asked where an absence is decided, and not while a gate waits for what needs no decision (R6)
+            decides = rounds == 1 or (bool(run.doubts) and (early is None or is_last))
             snapshot = await self._collect(
-                session, left if is_last else left / 2, recent=run.recent, prove_link=is_last or bool(run.doubts)
+                session, left if is_last else left / 2, recent=run.recent, prove_link=decides
             )
             if snapshot.silent and self._broker.heard_at < began:  # else it answers, and more than there was time for
                 run.missing = snapshot.missing

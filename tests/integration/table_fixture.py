@@ -155,7 +155,7 @@ class Leader:
 
     # ---- looking
 
-    async def snapshot(self, deadline: float = 2.0, *, linked: bool = True) -> Snapshot:
+    async def snapshot(self, deadline: float = 4.0, *, linked: bool = True) -> Snapshot:
         """One whole collection; `linked`: IB's own servers are asked too, without which nothing is absent (R6)."""
         return await collect(
             self.broker, deadline=deadline, book=self.ledger.book, session=self.session, prove_link=linked,
@@ -167,11 +167,11 @@ class Leader:
         book = self.ledger.book
         return make_plan(book, snapshot, compare(book, snapshot, ME), ME, utcnow(), last=last, may_cancel=True)
 
-    async def rows(self, deadline: float = 2.0, *, linked: bool = True) -> list[str]:
+    async def rows(self, deadline: float = 4.0, *, linked: bool = True) -> list[str]:
         """Names of the rows that fit what the gateway shows now; nothing is written."""
         return [ruling.row.name for ruling in self.plan(await self.snapshot(deadline, linked=linked)).rulings]
 
-    async def reconcile(self, deadline: float = 2.0) -> Result:
+    async def reconcile(self, deadline: float = 5.0) -> Result:
         """A whole reconciliation; the gate may open after it."""
         result = await self.reconciler.reconcile(self.committer, self.session, deadline=deadline, hold_back=0.05)
         assert result.gate_may_open, result

@@ -185,3 +185,21 @@ async def test_a_long_list_leaves_the_event_loop_to_others_again_and_again(sim: 
     counting.cancel()
     assert max(after - before for before, after in itertools.pairwise(told)) < 100
     door.broker.abort()
+
+
+@pytest.mark.rule(6)
+async def test_ibs_own_servers_answer_once_a_second_and_not_while_the_gateway_has_lost_them(sim: Sim) -> None:
+    door = await opened(sim, 45.0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await door.broker.ask_ib(2.0)
+    first = loop.time() - began
+    await door.broker.ask_ib(2.0)
+    assert first < 0.9
+    assert loop.time() - began >= 1.0
+    with pytest.raises(RequestFailed, match="once a second"):
+        await door.broker.ask_ib(0.2)
+    await sim.fault("link_down", notice_ms=60_000)
+    assert await door.broker.current_time(2.0), "the gateway itself answers"
+    with pytest.raises(RequestFailed, match="504"):
+        await door.broker.ask_ib(2.0)

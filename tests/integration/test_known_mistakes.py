@@ -27,7 +27,7 @@ async def leader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
 @pytest.mark.guarantee(3)
 @pytest.mark.parametrize("fault", ["drop_acks", "hold_inside", "lose_orders"])
 async def test_order_in_flight_without_an_answer_is_never_called_rejected(leader: Leader, fault: str) -> None:
-    await leader.sim.fault(fault, next=1)
+    await leader.sim.fault(fault, next=1, **({"ms": 4000} if fault == "hold_inside" else {}))
     oid = await leader.place()
     await leader.after_a_failover()
     await leader.reconcile()

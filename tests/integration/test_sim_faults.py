@@ -6,7 +6,7 @@ import pytest
 from ib_async import IB, LimitOrder, MarketOrder, RequestError, Stock
 
 from ibsim.peer import Peer
-from tests.integration.sim_fixture import Sim, running_sim, until, until_answer
+from tests.integration.sim_fixture import Sim, errors_of, running_sim, until, until_answer
 
 AAPL = Stock("AAPL", "SMART", "USD")
 
@@ -210,3 +210,31 @@ async def test_a_session_may_end_in_the_middle_of_a_message():
         finally:
             await peer.close()
         assert (await sim.client(1)).isConnected()
+
+
+async def test_lost_link_that_the_gateway_has_not_noticed_is_told_to_nobody_and_only_ibs_own_answers_are_missing():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        errors = errors_of(ib)
+        await sim.fault("link_down", notice_ms=60_000)
+        assert await asyncio.wait_for(ib.reqCurrentTimeAsync(), 2), "the gateway itself answers"
+        assert errors == []
+        with pytest.raises(RequestError, match="Not connected"):
+            await asyncio.wait_for(ib.reqMatchingSymbolsAsync("IBM"), 2)
+        later = await sim.client(2)
+        errors_later = errors_of(later)
+        await asyncio.wait_for(later.reqCurrentTimeAsync(), 2)
+        assert 1100 not in [code for _, code in errors + errors_later]
+        await sim.mend("link_down")
+        assert await asyncio.wait_for(ib.reqMatchingSymbolsAsync("IBM"), 2)
+        assert {1101, 1102}.isdisjoint(code for _, code in errors + errors_later)
+
+
+async def test_lost_link_is_told_when_the_gateway_notices_it():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        errors = errors_of(ib)
+        await sim.fault("link_down", notice_ms=50)
+        await until(lambda: (-1, 1100) in errors, "1100")
+        await sim.mend("link_down")
+        await until(lambda: (-1, 1102) in errors, "1102")

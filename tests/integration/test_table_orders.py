@@ -94,7 +94,7 @@ async def test_lost_acknowledgement_the_order_is_there_and_is_adopted(leader: Le
 @pytest.mark.rule(1)
 @pytest.mark.guarantee(3)
 async def test_order_held_inside_the_gateway_is_in_doubt_and_adopted_when_it_surfaces(leader: Leader) -> None:
-    await leader.sim.fault("hold_inside", next=1, ms=1500)
+    await leader.sim.fault("hold_inside", next=1, ms=4000)
     oid = await leader.place()
     await leader.after_a_failover()
     assert await leader.rows() == ["sending_absent"]
@@ -117,15 +117,17 @@ async def test_snapshot_that_misses_a_part_proves_nothing_and_its_break_says_so(
     await leader.sim.fault("no_end", request=part)
     assert await leader.rows(0.4) == ["sending_unproven"]
     await leader.reconcile(0.6)
-    missing = leader.the_break().broker["snapshot"] or ""
+    told = leader.the_break().broker["snapshot"] or ""
     assert leader.order(oid).state is State.IN_DOUBT
-    assert missing == f"incomplete snapshot: {COMPLETED_ORDERS if part == 'completed' else part}"
+    assert told.startswith("incomplete snapshot: ")
+    missing = told.removeprefix("incomplete snapshot: ").split(", ")  # and the link, for which there was no time
+    assert (COMPLETED_ORDERS if part == "completed" else part) in missing
 
 
 @row("reopened")
 @pytest.mark.rule(1)
 async def test_order_that_an_operator_called_dead_and_that_surfaces_is_reopened_and_told(leader: Leader) -> None:
-    await leader.sim.fault("hold_inside", next=1, ms=1200)
+    await leader.sim.fault("hold_inside", next=1, ms=4000)
     oid = await leader.place()
     await leader.after_a_failover()
     await leader.reconcile()

@@ -455,3 +455,19 @@ async def test_look_for_somebody_elses_decision_is_whole_and_proven_and_writes_n
     assert (snapshot.complete, snapshot.linked, scene.ledger.book.seq) == (True, True, seq)
     assert scene.reconciler.shows(snapshot, oid)
     assert not scene.reconciler.shows(snapshot, "ANOTHER")
+
+
+@pytest.mark.rule(6)
+async def test_gate_that_waits_for_repairs_to_be_verified_does_not_wait_for_ibs_answer_about_a_doubt(
+    scene: Scene,
+) -> None:
+    filled, lost = scene.ledger.working(), scene.ledger.accept("lost", session=1, symbol="MSFT")
+    scene.broker.show(done(filled), traded(filled), holds(10))
+    asked_before: list[bool] = []
+    result = await scene.reconciler.reconcile(
+        scene.committer, 2, deadline=5.0, hold_back=0.0,
+        early=lambda _contracts, _epoch: asked_before.append("ask_ib" in scene.broker.asked),
+    )  # fmt: skip
+    assert asked_before == [False]
+    assert (result.held, scene.ledger.order(lost).state, result.missing) == (1, State.IN_DOUBT, ())
+    assert scene.broker.asked.count("ask_ib") == 2
