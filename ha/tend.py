@@ -34,12 +34,9 @@ CALENDAR_EVERY = 0.25  # seconds; time zones are reckoned with each time
 DOUBTS_APART = 0.5
 """Least pause between two reconciliations at a doubt: one is five requests, and the gateway takes 50 messages a second."""
 
-WHOLE_EVERY = 300.0
-"""Seconds between reconciliations in the background that ask for the whole day, and not only for what is new."""
-WHOLE_DEADLINE = 30.0
-"""Seconds that one of them may take: no gate waits for it, and a list that is cut off is asked for again."""
-WHOLE_SHARE = 0.02
-"""Of the time, at most, is spent on them: a day's list is long in the afternoon."""
+WHOLE_EVERY = 300.0  # seconds between reconciliations in the background that ask for the whole day
+WHOLE_DEADLINE = 30.0  # seconds that one may take: no gate waits for it, and a list that is cut off is asked for again
+WHOLE_SHARE = 0.02  # of the time, at most, is spent on them: a day's list is long in the afternoon
 
 _ATTEMPTS = 3
 _EVIDENCE = frozenset({Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED, Kind.EXECUTION})

@@ -466,7 +466,7 @@ async def test_gate_that_waits_for_repairs_to_be_verified_does_not_wait_for_ibs_
     asked_before: list[bool] = []
     result = await scene.reconciler.reconcile(
         scene.committer, 2, deadline=5.0, hold_back=0.0,
-        early=lambda _contracts, _epoch: asked_before.append("ask_ib" in scene.broker.asked),
+        early=lambda *_: asked_before.append("ask_ib" in scene.broker.asked),
     )  # fmt: skip
     assert asked_before == [False]
     assert (result.held, scene.ledger.order(lost).state, result.missing) == (1, State.IN_DOUBT, ())
