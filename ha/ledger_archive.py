@@ -15,10 +15,10 @@ from typing import Any
 from engine.book import Book
 from engine.clock import iso
 from engine.digest import written
+from engine.events import event_of
 from engine.schema import newest_version
 from ha import archive_files as files
 from ha.ledger_log import BATCH, LedgerProblem, Log, Part, Progress
-from ha.tail import event_of
 
 LARGEST_PART = 100_000
 """Events after which the open part is closed before its month is over: it is read once meanwhile, and writers wait for that."""

@@ -15,10 +15,9 @@ from typing import Any
 from engine import checkpoint
 from engine.book import Book
 from engine.digest import DIGEST_VERSION, differs, written
-from engine.events import Event
+from engine.events import Event, event_of
 from engine.store import LOCK_TIMEOUT, Connection, Refused, Row
 from ha import archive_files as files
-from ha.tail import event_of
 
 BATCH = 2000
 PATIENCE = 30
