@@ -16,6 +16,7 @@ from datetime import datetime
 from engine.book import Book
 from engine.breaks import break_id
 from engine.events import Draft, Kind, Payload
+from engine.family import why_alone
 from engine.intent import follow_up
 from engine.order import Order, State
 from engine.position import Break
@@ -32,6 +33,8 @@ def why_not(book: Book, order: Order, now: datetime) -> str | None:
         return f"Somebody asked to cancel order {order.id}."
     if order.valid_until is not None and now > order.valid_until:
         return f"The valid_until of order {order.id} has passed."
+    if (said := why_alone(order, book.orders, book.children)) is not None:
+        return said
     if book.order_id_floor != used + 1:
         return f"Order ids above {used} were used since: the gateway would take {used} for used."
     if not book.session_open or order.session < book.unbroken_since:

@@ -266,6 +266,18 @@ def parent_id(order: Order, orders: Mapping[str, Order]) -> int:
     return 0 if parent is None or parent.final else parent.broker_order_id or 0
 
 
+def why_alone(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> str | None:
+    """Why the order must not be sent again by itself, a sentence: it would put half a family into the market (R1)."""
+    parent = parent_of(order, orders)
+    if order.id in children:
+        return (
+            f"Others hang on order {order.id}: a bracket that was cut off is not completed by repeating a part of it."
+        )
+    if PARENT in order.extra and (parent is None or not parent.filled):
+        return f"Order {order.id} hangs on one that has not traded: a bracket that was cut off is cancelled, not completed."
+    return None
+
+
 def units(queued: Iterable[Order]) -> list[list[Order]]:
     """QUEUED orders as they are licensed: families that were accepted together, and single orders, in order of acceptance."""
     made: dict[str, list[Order]] = {}

@@ -153,3 +153,28 @@ def test_repeated_order_is_judged_anew_when_its_session_ends() -> None:
     assert ledger.plan(snap(session=2)).drafts == ()
     ledger.repair(snap(session=3))
     assert ledger.order(oid).state is State.IN_DOUBT
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_part_of_a_bracket_is_not_repeated_before_its_parent_has_traded(filled: bool) -> None:
+    """Its last member says that the whole is to be transmitted: repeated alone it would put half of it into the market."""
+    ledger = Ledger()
+    ledger.session(1, next_valid_id=1, away=False)
+    parent = ledger.working("p", perm_id=900)
+    child = ledger.accept("c", session=1, broker_id=2, side="SELL", extra={"parent": parent})
+    ledger.session(2, next_valid_id=3, away=False)
+    ledger.add(Kind.ORDER_IN_DOUBT, child, reason="not shown")
+    if filled:
+        ledger.fill(parent)
+    assert ("hangs on one that has not traded" in why_not(ledger, child)) is not filled
+    assert (why_not(ledger, child) == "") is filled
+
+
+def test_a_parent_is_not_repeated_without_its_children() -> None:
+    ledger = Ledger()
+    ledger.session(1, next_valid_id=1, away=False)
+    parent = ledger.accept("p", session=1, broker_id=1)
+    ledger.accept("c", side="SELL", extra={"parent": parent})
+    ledger.session(2, next_valid_id=2, away=False)
+    ledger.add(Kind.ORDER_IN_DOUBT, parent, reason="not shown")
+    assert "hang on order" in why_not(ledger, parent)
