@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -96,6 +95,8 @@ def _settings() -> Settings:
 
 def _do(settings: Settings, directory: Path | None, work: Callable[[Log, Progress], Awaitable[T]]) -> T:
     """Run it on the owner's connection; a sentence and exit code 1 where it cannot be done."""
+    import asyncio
+
     from engine.errors import IllegalTransition
     from engine.store import Connection, StoreError
     from ha.archive_files import BadArchive
