@@ -188,11 +188,13 @@ class Book:
         self._index(order)
 
     def freed(self, oid: str) -> None:
-        """A break about this order was resolved, or one of its bracket ended: unless another holds it, it may leave as if it had
-        ended now."""
-        if oid in self.detained and not is_held(self, oid):
-            del self.detained[oid]
-            self.ended[oid] = None
+        """A break about this order was resolved, or it ended: what was held for its sake alone may leave as if it had ended now."""
+        if not self.detained or oid not in self.orders:
+            return
+        for held in (oid, *relatives(self, self.orders[oid])):
+            if held in self.detained and not is_held(self, held):
+                del self.detained[held]
+                self.ended[held] = None
 
     def change(self, event: Event, write: Callable[[Order], None]) -> Order:
         """Move an order along its table, then let `write` note the details. Raises IllegalTransition, ValueError."""
@@ -280,8 +282,7 @@ class Book:
             self.ended.setdefault(oid)
         if final:
             self.open_ids.pop(oid, None)
-            for other in relatives(self, order) if self.detained else ():
-                self.freed(other)
+            self.freed(oid)
         elif oid not in self.open_ids:
             self.open_ids[oid] = None
             self.open_ids = self._in_accept_order(self.open_ids)

@@ -39,10 +39,9 @@ def evict(book: Book) -> tuple[str, ...]:
 
 
 def is_held(book: Book, oid: str) -> bool:
-    """Whether an open break is about this order (a person has to look at it), or one of its bracket goes on."""
-    if any(found.order_id == oid for found in book.open_breaks.values()):
-        return True
-    return any(other in book.open_ids for other in relatives(book, book.orders[oid]))
+    """Whether an open break is about this order or another of its bracket (a person has to look at it), or one of them goes on."""
+    named = {found.order_id for found in book.open_breaks.values()}
+    return oid in named or any(other in named or other in book.open_ids for other in relatives(book, book.orders[oid]))
 
 
 def relatives(book: Book, order: Order) -> Iterator[str]:

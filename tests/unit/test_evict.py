@@ -162,8 +162,14 @@ def test_a_bracket_stays_whole_until_the_last_of_it_has_ended() -> None:
     for n in range(1, 5):
         ledger.filled(n)
     assert {parent, first, second} <= ledger.book.orders.keys()
+    fields: dict[str, Any] = {"kind": "naked", "symbol": "AAPL", "account": ACCOUNT, "ours": {}, "broker": {}}
+    ledger.add(Kind.BREAK_OPENED, parent, id="b1", holds=True, **fields)
     ledger.add(Kind.ORDER_CANCELLED, second, reason="x")
     for n in range(5, 9):
+        ledger.filled(n)
+    assert {parent, first, second} <= ledger.book.orders.keys(), "a break about one of them is open"
+    ledger.add(Kind.BREAK_RESOLVED, parent, id="b1", resolution="looked")
+    for n in range(9, 13):
         ledger.filled(n)
     assert not {parent, first, second} & ledger.book.orders.keys()
     assert (ledger.book.children, ledger.book.detained) == ({}, {})
@@ -428,7 +434,9 @@ def test_an_order_folded_from_its_own_events_is_the_order(log: list[Event]) -> N
         mine = [e for e in book.executions.values() if e.order_id == order.id]
         found = recalled_orders([e for e in log if e.order_id == order.id], mine)[order.id]
         assert found.order == order
-        assert {e.root: e for e in found.executions} == {e.root: e for e in mine}  # in the order of their last revisions
+        assert {e.root: e for e in found.executions} == {
+            e.root: e for e in mine
+        }  # in the order of their last revisions
 
 
 # ---- the tables that people query
