@@ -14,10 +14,11 @@ from typing import Any
 
 from engine.book import Book
 from engine.events import Draft, Event, Kind
-from engine.order import Order, settle
+from engine.order import Order, State, settle
 from engine.plain import plain
 from engine.position import Execution
 
+_FIRST = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_EXTERNAL, Kind.ORDER_RESTORED})
 _OTHERS = frozenset({Kind.BREAK_OPENED, Kind.BREAK_RESOLVED, Kind.ORDER_RECALLED, Kind.COMMISSION})
 """Kinds that may name the order and change nothing of it."""
 
@@ -45,7 +46,8 @@ def recalled_orders(events: Iterable[Event], executions: Iterable[Execution]) ->
     """By id, the orders that these events are about, with their executions. Events in order of `seq`."""
     scratch = Book()
     for event in events:
-        if event.kind not in _OTHERS:
+        begun = event.order_id in scratch.orders or event.kind in _FIRST  # else its beginning was cut off the log
+        if event.kind not in _OTHERS and begun:
             scratch.seq = event.seq - 1
             scratch.apply(_alone(event))
     booked: dict[str, list[Execution]] = {}
@@ -75,6 +77,28 @@ def _sum_up(order: Order, executions: Sequence[Execution]) -> None:
         if executions:
             order.con_id = order.con_id or executions[0].con_id
             settle(order)
+
+
+def order_of(row: Mapping[str, Any]) -> Order:
+    """An order whose events were cut off the log, as its row has it: without its body, so that a key is compared by evidence."""
+    order = Order(
+        row["id"], row["user_id"] or "", row["client_order_id"], None, row["account"] or "", row["symbol"], row["side"],
+        row["quantity"], row["order_type"], row["limit_price"], row["stop_price"], row["tif"] or "", row["sec_type"] or "",
+        row["exchange"] or "", row["currency"] or "", row["con_id"] or 0, row["created_at"].astimezone(UTC),
+        row["updated_at"].astimezone(UTC), row["epoch"],
+    )  # fmt: skip
+    order.state, order.reason, order.seq, order.external = (
+        State(row["state"]),
+        row["reason"],
+        row["seq"],
+        row["external"],
+    )
+    order.filled, order.notional = row["filled"], row["filled"] * (row["average_price"] or 0)
+    order.perm_id, order.broker_order_id, order.session = row["perm_id"], row["broker_order_id"], row["session"]
+    order.cancel_requested, order.revision = row["cancel_requested"], row["revision"]
+    order.correlation_id, order.sent_at = row["correlation_id"], row["sent_at"]
+    order.acknowledged_at, order.valid_until = row["acknowledged_at"], row["valid_until"]
+    return order
 
 
 def execution_of(row: Mapping[str, Any]) -> Execution:

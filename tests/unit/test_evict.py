@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -437,6 +437,46 @@ def test_an_order_folded_from_its_own_events_is_the_order(log: list[Event]) -> N
         assert {e.root: e for e in found.executions} == {
             e.root: e for e in mine
         }  # in the order of their last revisions
+
+
+class CutLog:
+    """A database whose log no longer holds the order's beginning; its tables do."""
+
+    is_open = True
+
+    def __init__(self, ledger: Small, oid: str) -> None:
+        o = ledger.whole.orders[oid]
+        self._events = [e for e in ledger.log if e.order_id == oid][1:]
+        more = {"user_id": o.subject, "average_price": o.average_price}
+        self._order = {f.name: getattr(o, f.name) for f in fields(o)} | more | {"state": o.state.value}
+        self._executions = [asdict(e) for e in ledger.whole.executions.values() if e.order_id == oid]
+
+    async def run(self, name: str, _parameters: Any) -> list[dict[str, Any]]:
+        events = [
+            {"seq": e.seq, "epoch": e.epoch, "event_type": e.kind, "payload": e.payload, "timestamp": e.at, "order_id": e.order_id,
+             "user_id": e.subject, "correlation_id": None, "event_id": e.event_id} for e in self._events
+        ]  # fmt: skip
+        return {"events_of_orders": events, "executions_of_orders": self._executions, "orders_of_ids": [self._order]}[
+            name
+        ]
+
+
+async def test_an_order_whose_events_were_cut_off_the_log_is_read_from_its_row() -> None:
+    ledger = Small()
+    oid = ledger.filled(0)
+    for n in range(1, 4):
+        ledger.filled(n)
+    found = (await Archive(ledger.book, CutLog(ledger, oid)).orders([oid]))[oid]  # type: ignore[arg-type]
+    order, whole = found.order, ledger.whole.orders[oid]
+    assert order is not None
+    assert order.body is None
+    assert order == replace(
+        whole, body=None, accepted_seq=0, licence_epoch=None, con_id=order.con_id, notional=order.notional
+    )
+    assert order.notional == whole.notional
+    assert [e.exec_id for e in found.executions] == ["0000.01"]
+    ledger.write(found.draft(NOON))
+    assert ledger.book.positions[AAPL].quantity == ledger.whole.positions[AAPL].quantity
 
 
 # ---- the tables that people query
