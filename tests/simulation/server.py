@@ -20,6 +20,7 @@ class SimServer:
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
         self._routes: list[tuple[str, re.Pattern[str], Handler]] = []
         self.sockets: dict[str, tuple[Any, Any]] = {}
+        self.on_stop: list[Any] = []
 
     def route(self, method: str, path: str, handler: Handler) -> None:
         """See Server."""
