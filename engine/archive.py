@@ -15,7 +15,7 @@ from engine.book import Book
 from engine.events import event_of
 from engine.order import Order
 from engine.position import Execution
-from engine.recall import Recalled, execution_of, order_of, recalled_orders
+from engine.recall import Recalled, execution_of, from_tables, recalled_orders
 from engine.store import Connection, Row
 
 Key = tuple[str, str]
@@ -81,12 +81,9 @@ class Archive:
             }
             executions = {key: execution_of(row) for key, row in rows.items()}
             executions |= {key: e for key, e in self._leaving_executions() if e.order_id in part}
-            found |= recalled_orders(map(event_of, events), executions.values())
-            for row in (
-                await self._run("orders_of_ids", {"ids": cut}) if (cut := [i for i in part if i not in found]) else ()
-            ):
-                mine = sorted((e for e in executions.values() if e.order_id == row["id"]), key=lambda e: e.seq)
-                found[row["id"]] = Recalled(order_of(row), tuple(mine))
+            archived = from_tables(await self._run("orders_of_archived_parts", {"ids": part}), executions.values())
+            whole = [event for event in map(event_of, events) if event.order_id not in archived]
+            found |= recalled_orders(whole, executions.values()) | archived
         return found
 
     async def order(self, oid: str) -> Order | None:

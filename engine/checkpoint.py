@@ -29,7 +29,7 @@ from engine.digest import fingerprint, written
 from engine.order import Order
 from engine.position import Break, Execution, Position
 
-TRANSIENT = frozenset({"observers", "_digests", "dirty"})
+TRANSIENT = frozenset({"observers", "_digests", "dirty", "leaving", "projected", "left"})
 """Not of the state: who listens, the digests of the last moments, and what the tables may lack. A checkpoint is written where the
 tables stand at its event or beyond, so that nothing is lacking."""
 
@@ -76,7 +76,9 @@ def load(book: Book, data: bytes, digest: str) -> None:
 
 
 def stand(book: Book, state: dict[str, Any]) -> None:
-    """Let `book` stand where `read` says. Its observers stay."""
+    """Let `book` stand where `read` says. Its observers stay. Raises BadCheckpoint when it was kept by another rule of memory."""
+    if state["keep_ended"] != book.keep_ended:
+        raise BadCheckpoint(f"it keeps {state['keep_ended']} ended orders in memory, this book {book.keep_ended}")
     book.reset()
     vars(book).update(state)
 

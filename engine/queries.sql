@@ -36,6 +36,13 @@ SELECT e.epoch, e.name, e.instance, p.epoch AS proof_epoch, p.beat, p.seq AS pro
 SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
   FROM ledger.event WHERE seq > %(after)s ORDER BY seq LIMIT %(limit)s
 
+-- name: orders_of_archived_parts
+-- their first event is no longer in the log: what is known of them is in the tables
+SELECT o.* FROM ledger.orders o
+ WHERE o.id = ANY(%(ids)s::text[])
+   AND NOT EXISTS (SELECT FROM ledger.event e WHERE e.order_id = o.id
+                    AND e.event_type IN ('order_accepted', 'order_external', 'order_restored'))
+
 -- name: events_of_orders
 SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
   FROM ledger.event WHERE order_id = ANY(%(ids)s::text[]) ORDER BY seq

@@ -68,6 +68,36 @@ def _alone(event: Event) -> Event:
     return event
 
 
+def from_tables(rows: Iterable[Mapping[str, Any]], executions: Iterable[Execution]) -> dict[str, Recalled]:
+    """Orders whose events were archived, by id, from the table of orders: without the body as the client sent it."""
+    booked: dict[str, list[Execution]] = {}
+    for execution in sorted(executions, key=lambda execution: execution.seq):
+        booked.setdefault(execution.order_id or "", []).append(execution)
+    found = {}
+    for row in rows:
+        order = _order_of(row)
+        mine = booked.get(order.id, [])
+        _sum_up(order, mine)
+        found[order.id] = Recalled(order, tuple(mine))
+    return found
+
+
+def _order_of(row: Mapping[str, Any]) -> Order:
+    times: dict[str, Any] = {
+        name: None if row[name] is None else row[name].astimezone(UTC)
+        for name in ("created_at", "updated_at", "sent_at", "acknowledged_at", "valid_until")
+    }
+    same = (
+        "id", "client_order_id", "reason", "symbol", "side", "quantity", "filled", "order_type", "limit_price", "stop_price",
+        "perm_id", "broker_order_id", "session", "cancel_requested", "revision", "external", "epoch", "seq", "correlation_id",
+    )  # fmt: skip
+    texts: dict[str, Any] = {name: row[name] or "" for name in ("account", "sec_type", "exchange", "currency", "tif")}
+    return Order(
+        **{name: row[name] for name in same}, **texts, **times, subject=row["user_id"] or "", body=None,
+        con_id=row["con_id"] or 0, state=State(row["state"]),
+    )  # fmt: skip
+
+
 def _sum_up(order: Order, executions: Sequence[Execution]) -> None:
     """Executions that were booked for nobody first are missing among the order's own events, and count in the table."""
     filled = sum((e.quantity for e in executions), Decimal(0))

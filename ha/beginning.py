@@ -30,11 +30,11 @@ async def begin(book: Book, connection: Connection, head: int) -> None:
     for row in rows:
         try:
             state = await asyncio.to_thread(checkpoint.read, row["state"], row["digest"])
+            checkpoint.stand(book, state)
         except checkpoint.BadCheckpoint as error:
             why = f"the one at event {row['seq']} is bad: {error}"
             logger.error("a checkpoint is passed over: {}", why)
         else:
-            checkpoint.stand(book, state)
             logger.info("the book stands at event {}, from a checkpoint", book.seq)
             return
     if (first := await log_begins(connection)) > 1:

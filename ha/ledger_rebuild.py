@@ -14,7 +14,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.book import Book
 from engine.digest import DIGEST_VERSION, written
 from engine.events import Event, Kind
 from engine.projection import take_rows
@@ -53,7 +52,7 @@ class Replay:
 
     def __init__(self, log: Log, say: Progress) -> None:
         self._log, self._say = log, say
-        self.book = Book()
+        self.book = log.empty_book()
         self.tables: dict[str, dict[Key, Row]] = {name: {} for name in _NAMES}
         self.order_keys: set[Key] = set()
         self.execution_keys: set[Key] = set()
@@ -160,7 +159,7 @@ async def rewrite(log: Log, say: Progress) -> Report:
 async def write_checkpoint(log: Log, say: Progress) -> Row | None:
     """A checkpoint of this version's form, from the log's first event. Raises LedgerProblem, BadArchive, StoreError."""
     say("replaying the log")
-    return await log.keep_checkpoint(Book())
+    return await log.keep_checkpoint(log.empty_book())
 
 
 # ---- comparing

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import psycopg
 import pytest
 
 from engine import checkpoint
+from engine.archive import Archive
 from engine.book import Book
 from engine.commit import _row
 from engine.digest import written
 from engine.events import Event, Kind
+from engine.order import Order
 from engine.store import Connection, Refused
 from ha import archive_files as files
 from ha.ledger_archive import archive, due, month_before
@@ -53,7 +56,14 @@ async def owner_log(urls: Urls, directory: Path | None = None) -> AsyncIterator[
 async def append(connection: Connection, events: list[Event], book: Book) -> None:
     """As the leader: written, and proven with the digest there."""
     await connection.run("append", {"epoch": 5, "events": json.dumps([_row(event) for event in events])})
-    proof = {"epoch": 5, "instance": "i", "seq": book.seq, "digest": written(book.digest), "state": "LEADING"}
+    proof = {
+        "epoch": 5,
+        "instance": "i",
+        "seq": book.seq,
+        "digest": written(book.digest),
+        "state": "LEADING",
+        "noted": 0,
+    }
     await connection.run("prove", proof)
 
 
@@ -310,3 +320,26 @@ def test_three_months_before_the_present_one_stay() -> None:
     assert month_before(datetime(2026, 11, 23, tzinfo=UTC).date()) == "2026-08"
     assert month_before(date(2026, 2, 1)) == "2025-11"
     assert due([], "2026-08") == []
+
+
+@pytest.mark.rule(37)
+async def test_an_order_that_left_memory_and_the_log_is_still_known_from_the_tables(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await run(urls, tmp_path)
+    connection = Connection(urls.adapter, "test")
+    looked = Archive(Book(), connection)
+    for was in ledger.book.orders.values():
+        known = await looked.order(was.id)
+        assert known is not None
+        kept = [f.name for f in fields(Order) if f.name not in NOT_KEPT]
+        assert [getattr(known, name) for name in kept] == [getattr(was, name) for name in kept]
+        assert (known.body is not None) == str(was.client_order_id).startswith(
+            "m3"
+        )  # the month that is in the log still
+    assert await looked.order("NOSUCHORDER") is None
+    await looked.close()
+
+
+NOT_KEPT = {"body", "accepted_seq", "licence_epoch", "cancel_session", "constant", "fingerprint", "seq", "updated_at"}
+"""Of an order whose events are in a file: what no table has, or what no longer matters. (A commission moves the table's time.)"""

@@ -50,7 +50,13 @@ def test_a_loaded_book_has_every_attribute_of_the_folded_one() -> None:
     assert vars(loaded(book)).keys() == vars(book).keys() >= TRANSIENT
     assert state(loaded(book)) == state(book)
     empty = [name for name, value in state(book).items() if not value and value != 0]
-    assert set(empty) <= {"open_externals", "cancels_wanted"}, "the ledger of this test leaves these empty"
+    assert set(empty) <= {
+        "open_externals",
+        "cancels_wanted",
+        "earlier_exec_ids",
+        "children",
+        "detained",
+    }, "the ledger of this test leaves these empty"
 
 
 def test_an_attribute_that_is_added_to_the_book_is_in_the_next_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +64,8 @@ def test_an_attribute_that_is_added_to_the_book_is_in_the_next_checkpoint(monkey
     data = dump(book)
     made = Book.__init__
 
-    def with_more(self: Book) -> None:
-        made(self)
+    def with_more(self: Book, *given: int) -> None:
+        made(self, *given)
         self.noticed = {"a": [Decimal("1.50"), NOON], ("b", 1): None}  # type: ignore[attr-defined]
 
     monkeypatch.setattr(Book, "__init__", with_more)
@@ -127,3 +133,17 @@ def test_who_listens_to_the_book_goes_on_to_listen() -> None:
     load(target, dump(ledger.book), written(ledger.book.digest))
     target.apply(later(ledger, "b1")[0])
     assert len(heard) == 1
+
+
+def test_a_book_that_let_orders_go_is_the_same_again_and_one_of_another_rule_of_memory_is_refused() -> None:
+    ledger = Ledger()
+    ledger.book = Book(keep_ended=2)
+    ledger.session()
+    for n in range(5):
+        ledger.fill(ledger.working(f"e{n}", perm_id=700 + n), f"7{n}.01", perm_id=700 + n)
+    assert ledger.book.evicted.any
+    again = Book(keep_ended=2)
+    load(again, dump(ledger.book), written(ledger.book.digest))
+    assert state(again) == state(ledger.book)
+    with pytest.raises(BadCheckpoint, match="ended orders in memory"):
+        load(Book(keep_ended=3), dump(ledger.book), written(ledger.book.digest))
