@@ -50,9 +50,6 @@ SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlat
 -- name: executions_of_orders
 SELECT * FROM ledger.executions WHERE order_id = ANY(%(ids)s::text[])
 
--- name: orders_of_ids
-SELECT * FROM ledger.orders WHERE id = ANY(%(ids)s::text[])
-
 -- name: executions_named
 SELECT x.* FROM jsonb_to_recordset(%(keys)s::jsonb) AS k (account text, root text) JOIN ledger.executions x USING (account, root)
 

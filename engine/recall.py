@@ -109,28 +109,6 @@ def _sum_up(order: Order, executions: Sequence[Execution]) -> None:
             settle(order)
 
 
-def order_of(row: Mapping[str, Any]) -> Order:
-    """An order whose events were cut off the log, as its row has it: without its body, so that a key is compared by evidence."""
-    order = Order(
-        row["id"], row["user_id"] or "", row["client_order_id"], None, row["account"] or "", row["symbol"], row["side"],
-        row["quantity"], row["order_type"], row["limit_price"], row["stop_price"], row["tif"] or "", row["sec_type"] or "",
-        row["exchange"] or "", row["currency"] or "", row["con_id"] or 0, row["created_at"].astimezone(UTC),
-        row["updated_at"].astimezone(UTC), row["epoch"],
-    )  # fmt: skip
-    order.state, order.reason, order.seq, order.external = (
-        State(row["state"]),
-        row["reason"],
-        row["seq"],
-        row["external"],
-    )
-    order.filled, order.notional = row["filled"], row["filled"] * (row["average_price"] or 0)
-    order.perm_id, order.broker_order_id, order.session = row["perm_id"], row["broker_order_id"], row["session"]
-    order.cancel_requested, order.revision = row["cancel_requested"], row["revision"]
-    order.correlation_id, order.sent_at = row["correlation_id"], row["sent_at"]
-    order.acknowledged_at, order.valid_until = row["acknowledged_at"], row["valid_until"]
-    return order
-
-
 def execution_of(row: Mapping[str, Any]) -> Execution:
     """A row of the table of executions."""
     return Execution(

@@ -16,7 +16,7 @@ from engine.book import Book, Hole, UnknownKind
 from engine.clock import Clock, boottime
 from engine.digest import differs, written
 from engine.errors import IllegalTransition
-from engine.events import LEDGER_LEVEL, Kind, event_of
+from engine.events import LEDGER_LEVEL, Event, Kind, event_of
 from engine.store import Connection, Row, StoreError, tail_name
 from ha.beginning import NoBeginning, begin, log_begins
 
@@ -50,6 +50,7 @@ class Tail:
         self.changed = (
             False  # whether the database was seen to change under this replica since its book was last reconciled (R18)
         )
+        self._read_before = 0  # the log's end when it was last found to have gone back: up to there it was read before
         self.seen_seq = 0  # the last event that this replica has ever seen, whatever the database says now (R18)
         self.etcd_cluster_id: str | None = None  # of the last term (R32)
         self.level = LEDGER_LEVEL  # the ledger's, as of the last pulse (R22)
@@ -117,7 +118,9 @@ class Tail:
                 self._see(pulse, started)
                 self._book.projected_to(pulse["projected"])
                 if pulse["head"] < self._book.seq:
-                    self._went_back(f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}")
+                    self._went_back(
+                        f"it ends at event {pulse['head']}, this replica has seen {self._book.seq}", pulse["head"]
+                    )
                 elif pulse["head"] == self._book.seq:
                     self.caught_up_at = started
                     return pulse
@@ -132,7 +135,7 @@ class Tail:
             rows = await self.connection.run("events_after", {"after": self._book.seq, "limit": _BATCH})
             for row in rows:
                 self._book.apply(event := event_of(row))
-                if event.kind == Kind.BREAK_RESOLVED and self._book.breaks[event.payload["id"]].kind == "everything":
+                if event.seq > self._read_before and self._ends_a_hold(event):
                     self.seen_seq = 0  # an operator has looked: the log goes on from where it stands
             self.seen_seq = max(self.seen_seq, self._book.seq)
             if len(rows) < _BATCH:
@@ -146,7 +149,7 @@ class Tail:
             logger.error("{}", self.problem)
         place = (pulse["system"], pulse["timeline"])
         if self.place not in (None, place):
-            self._went_back(f"its identity and timeline were {self.place} and are {place}")
+            self._went_back(f"its identity and timeline were {self.place} and are {place}", pulse["head"])
         self.place = place
         self.epoch, self.holder = max(self.epoch, pulse["epoch"]), pulse["name"]
         if pulse["beat"] != self.beat:
@@ -157,10 +160,14 @@ class Tail:
                 f"at event {pulse['proof_seq']} this book's digest is {written(ours)}, the leader's {pulse['digest']}"
             )
 
-    def _went_back(self, how: str) -> None:
+    def _ends_a_hold(self, event: Event) -> bool:
+        """Whether an operator has answered a break that held everything."""
+        return event.kind == Kind.BREAK_RESOLVED and self._book.breaks[event.payload["id"]].kind == "everything"
+
+    def _went_back(self, how: str, head: int) -> None:
         """R18: the database may lack what was seen. The book is dropped and read anew; what was seen is remembered."""
         logger.critical("the database is not what it was: {}; reading it anew", how)
-        self.seen_seq = max(self.seen_seq, self._book.seq)
+        self.seen_seq, self._read_before = max(self.seen_seq, self._book.seq), head
         self.changed = True
         self._book.reset()
         self.digest_differs = None

@@ -12,6 +12,7 @@ from engine.events import Draft, Kind
 from ha.tail import Tail
 from tests.integration.pg_fixture import Urls
 from tests.integration.test_fence import committer
+from tests.integration.test_operate import go_back
 
 ORDER = {
     "client_order_id": "k-1", "account": "DU1", "symbol": "AAPL", "side": "BUY", "quantity": "10.50", "order_type": "LMT",
@@ -47,6 +48,27 @@ async def test_the_standby_and_the_leader_have_the_same_digest_at_the_same_event
     assert tail.digest_differs is not None
     await tail.close()
     await writer.close()
+
+
+@pytest.mark.rule(18)
+@pytest.mark.guarantee(9)
+async def test_a_hold_that_was_answered_long_ago_does_not_answer_the_next_loss(urls: Urls) -> None:
+    """What was seen is forgotten when an operator has looked at its loss, not when that old answer is read once more."""
+    writer = await committer(urls, Book())
+    now, hold = datetime.now(UTC), BREAK | {"id": "hold-1-0", "kind": "everything", "symbol": "", "account": ""}
+    await writer.commit([Draft(Kind.BREAK_OPENED, hold, now)])
+    await writer.commit([Draft(Kind.BREAK_RESOLVED, {"id": "hold-1-0", "resolution": "looked"}, now)])
+    for _ in range(4):
+        await writer.commit([Draft(Kind.SESSION_CLOSED, {}, now)])
+    await writer.close()
+    tail = Tail(Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    assert tail.seen_seq == 6
+    await asyncio.to_thread(go_back, urls.owner, to_seq=4, epoch_too=False)
+    await tail.catch_up()
+    assert (tail.seen_seq, tail.changed) == (6, True)
+    await tail.close()
 
 
 @pytest.mark.rule(21)

@@ -354,7 +354,7 @@ class Database:
     def executions_of_orders(self, p: Params) -> list[Row]:
         return [asdict(e) for e in self.tables().executions.values() if e.order_id in p["ids"]]
 
-    def orders_of_ids(self, p: Params) -> list[Row]:
+    def orders_of_archived_parts(self, p: Params) -> list[Row]:
         """None: the log is never cut here, so that whoever has no events is not in the tables."""
         return []
 
@@ -387,7 +387,7 @@ def _jsonb(value: Any) -> Any:
 _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
     "events_of_orders": Database.events_of_orders, "executions_of_orders": Database.executions_of_orders,
-    "orders_of_ids": Database.orders_of_ids,
+    "orders_of_archived_parts": Database.orders_of_archived_parts,
     "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
     "log_begins": Database.log_begins, "last_checkpoint": Database.last_checkpoint,

@@ -456,9 +456,11 @@ class CutLog:
             {"seq": e.seq, "epoch": e.epoch, "event_type": e.kind, "payload": e.payload, "timestamp": e.at, "order_id": e.order_id,
              "user_id": e.subject, "correlation_id": None, "event_id": e.event_id} for e in self._events
         ]  # fmt: skip
-        return {"events_of_orders": events, "executions_of_orders": self._executions, "orders_of_ids": [self._order]}[
-            name
-        ]
+        return {
+            "events_of_orders": events,
+            "executions_of_orders": self._executions,
+            "orders_of_archived_parts": [self._order],
+        }[name]
 
 
 async def test_an_order_whose_events_were_cut_off_the_log_is_read_from_its_row() -> None:
