@@ -65,6 +65,7 @@ class Database:
         self.place = {"system": "7001", "timeline": "00000001"}
         self.terms: dict[int, Row] = {}
         self.control: dict[str, Any] = {}
+        self.commands: list[dict[str, Any]] = []  # operators' commands, as `ledger.command` has them
         self.projected = 0
         self._tables = Book(keep_ended=10**9)  # what the projector wrote, folded from the log up to `projected`
         self.gate = Gate()
@@ -215,7 +216,8 @@ class Database:
                 "state": p["state"],
             }  # fmt: skip
             told = {"now": self._world.wall(), "head": len(self.log), "control": dict(self.control) or None, "level": 2}
-            return [told | self.place | {"commands": None}]
+            commands = [row for row in self.commands if row["id"] > p["noted"]][:20]
+            return [told | self.place | {"commands": commands or None}]
 
         return await self._write(p["epoch"], "proof", change, backend)
 
@@ -302,9 +304,18 @@ class Database:
         backend.name = p["name"]
         return [{"set_config": p["name"]}]
 
-    async def wish(self, _backend: Backend, p: Params) -> list[Row]:
-        self.control[p["key"]] = json.loads(p["value"])
-        return []
+    async def command(self, backend: Backend, p: Params) -> list[Row]:
+        """A wish, and who wished it, in one transaction; unfenced (R29)."""
+        at = self._world.wall().isoformat()
+        self.commands.append({
+            "id": len(self.commands) + 1, "command": p["command"], "by": p["by"], "reason": p["reason"],
+            "remote": p["remote"], "correlation_id": p["correlation_id"], "details": json.loads(p["details"]), "at": at,
+        })  # fmt: skip
+        if p["value"] is not None:
+            self.control[p["key"]] = json.loads(p["value"])
+        elif p["key"] is not None:
+            self.control.pop(p["key"], None)
+        return [{"give_command": len(self.commands)}]
 
     async def wish_no_more(self, _backend: Backend, p: Params) -> list[Row]:
         self.control.pop(p["key"], None)
@@ -395,5 +406,5 @@ _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
 _WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {
     "claim": Database.claim, "prove": Database.prove, "append": Database.append, "note_phases": Database.note_phases,
     "project": Database.project, "end_older_writers": Database.end_older_writers, "end_backend": Database.end_backend,
-    "tag": Database.tag, "wish": Database.wish, "wish_no_more": Database.wish_no_more,
+    "tag": Database.tag, "wish_no_more": Database.wish_no_more, "command": Database.command,
 }  # fmt: skip
