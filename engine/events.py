@@ -48,6 +48,7 @@ class Kind(StrEnum):
     COMMISSION = "commission"
     BREAK_OPENED = "break_opened"
     BREAK_RESOLVED = "break_resolved"
+    POSITION_ADJUSTED = "position_adjusted"
     OPERATOR_COMMAND = "operator_command"
 
 

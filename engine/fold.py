@@ -17,7 +17,7 @@ from engine.events import Event, Kind, Payload
 from engine.evict import take_back
 from engine.order import Order, State, next_state, settle
 from engine.plain import execution_from, order_from
-from engine.position import Break, Execution, execution_root
+from engine.position import Break, Execution, Position, execution_root
 
 if TYPE_CHECKING:
     from engine.book import Book
@@ -270,6 +270,15 @@ def _break_resolved(book: Book, event: Event, p: Payload) -> None:
     book.touch("break", found.id)
 
 
+def _position_adjusted(book: Book, event: Event, p: Payload) -> None:
+    """R28: an operator says that a difference is somebody else's trading; the event carries who."""
+    contract, signed = (p["account"], int(p["con_id"])), Decimal(p["quantity"])
+    position = book.positions.setdefault(contract, Position(*contract, p["symbol"]))
+    position.adjust(signed)
+    book.count(position)
+    book.touch("position", contract)
+
+
 def _session_opened(book: Book, event: Event, p: Payload) -> None:
     number, next_valid_id = int(p["session"]), int(p["next_valid_id"])
     if p.get("away", True) or next_valid_id <= book.gateway_used:
@@ -318,6 +327,7 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.COMMISSION: _commission,
     Kind.BREAK_OPENED: _break_opened,
     Kind.BREAK_RESOLVED: _break_resolved,
+    Kind.POSITION_ADJUSTED: _position_adjusted,
     Kind.OPERATOR_COMMAND: _operator_command,
 }
 """By the kind's text, as it stands in the log."""

@@ -78,6 +78,13 @@ class Position:
         for execution in executions:
             self.add(execution.signed, execution.price)
 
+    def adjust(self, signed: Decimal) -> None:
+        """Somebody else's trades moved the position by so much (R28); at what price nobody here knows: the average cost's."""
+        self.base_quantity, self.base_cost = _after(
+            self.base_quantity, self.base_cost, signed, self.base_cost or self.average_cost
+        )
+        self.quantity, self.average_cost = _after(self.quantity, self.average_cost, signed, self.average_cost)
+
     def let_go(self, signed: Decimal, price: Decimal) -> None:
         """An execution leaves memory: what it did is in the base from now on, the position is what it was."""
         self.base_quantity, self.base_cost = _after(self.base_quantity, self.base_cost, signed, price)

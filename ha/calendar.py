@@ -20,6 +20,19 @@ BACK_AFTER = 300.0
 """Seconds after which a gateway that restarted should be back; until then its absence is no reason to hand over."""
 
 
+DAY_MARGIN = timedelta(minutes=10)
+"""Of the gateway's midnight nobody knows the second, nor for certain the zone's rule (R23)."""
+
+
+def day_began(zone: str, now: datetime) -> datetime:
+    """Since when the gateway surely shows executions and completed orders: its last midnight and a margin (R23). UTC.
+
+    Around midnight it is the one that may have come already, and the answer lies ahead of `now`: nothing older is shown for sure.
+    """
+    today = (now + DAY_MARGIN).astimezone(ZoneInfo(zone)).date()
+    return datetime.combine(today, time(), ZoneInfo(zone)).astimezone(UTC) + DAY_MARGIN
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayCalendar:
     """When the gateway restarts (`daily`, local time in `zone`) and wants a login (`weekly`: weekday 0 = Monday, local time).

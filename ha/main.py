@@ -21,7 +21,7 @@ from engine.audit import Audit
 from engine.book import Book
 from engine.broker import Fact
 from engine.broker_ib import IbBroker
-from engine.clock import boottime
+from engine.clock import boottime, utcnow
 from engine.event_stream import EventStream
 from engine.http import PortBusy, Server
 from engine.inbound import Inbound
@@ -33,6 +33,7 @@ from engine.store import Connection, StoreError, Unknown
 from engine.submit import Desk
 from ha import from_settings as given
 from ha import paths
+from ha.calendar import day_began
 from ha.config import Settings
 from ha.health import Health
 from ha.lease import LeaderRecord, LeasePort
@@ -182,6 +183,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         link_up=lambda: "link" not in permit.shut,
         carry_out=desk.carry_out,
         limits=desk.settings.limits,
+        day_began=lambda: day_began(settings.gateway_time_zone, utcnow()),
         archive=archive,
     )
 

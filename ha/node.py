@@ -232,8 +232,8 @@ class Node:
         """Why this replica may not campaign now, or None."""
         if not self.tail.reachable:
             return "PostgreSQL cannot be reached from here"
-        if self.tail.problem is not None:
-            return self.tail.problem
+        if self.tail.unfit is not None:
+            return self.tail.unfit
         if self.tail.digest_differs is not None:
             return self.tail.digest_differs
         lag = self.tail.lag(self._clock())

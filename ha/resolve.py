@@ -29,10 +29,13 @@ from ha.role import HAS_EPOCH
 from ha.second_try import Answer, database_now, send
 from reconcile.adopt import Adoption, CannotAdopt
 from reconcile.apply import barrier
-from reconcile.snapshot import Snapshot
+from reconcile.snapshot import EXECUTIONS, POSITIONS, Snapshot
 
 WORDS = ("dead", "adopt", "send_again")
 """What may be said of an order in doubt."""
+
+EXTERNAL_FLOW = "external_flow"
+"""What may be said of a position that differs: somebody else traded, and the ledger takes the broker's figure (R28)."""
 
 
 class Resolve:
@@ -87,6 +90,8 @@ class Resolve:
             outcome, why = await self._decide(found, found.order_id, word, body.get("perm_id"), asker)
         elif found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
             outcome, why = await self._decide(found, found.order_id, word, None, asker)
+        elif (found.kind, word["resolution"]) == ("position", EXTERNAL_FLOW):
+            outcome, why = await self._external_flow(found, word, asker)
         else:
             outcome, why = await self._commit([self._resolved(found, word, asker)])
         if outcome is Outcome.UNKNOWN:
@@ -119,6 +124,30 @@ class Resolve:
             return await self._send_again(found, order, word, who)
         dead = Draft(Kind.ORDER_CANCELLED, {"reason": OPERATOR_DEAD}, utcnow(), oid, who.subject, who.correlation_id)
         return await self._commit([dead, self._resolved(found, word, who)])
+
+    async def _external_flow(self, found: Break, word: Payload, who: Asker) -> Answer:
+        """R28: the difference is somebody else's trading: an adjustment of the present figures, in the operator's name."""
+        _check_level(self._committer(), Kind.POSITION_ADJUSTED)
+        snapshot = await self._look()
+        await barrier(self._committer())
+        doubtful = [o.id for o in self._node.book.open_orders()
+                    if o.contract_key == (found.account, found.symbol) and o.state is State.IN_DOUBT]  # fmt: skip
+        if doubtful:
+            raise Problem(
+                409, "order-in-doubt", "It may be ours", f"Order {doubtful[0]} is in doubt; resolve that first."
+            )
+        if not snapshot.came(POSITIONS, EXECUTIONS):
+            raise unavailable("no-snapshot", f"The snapshot is not complete: {', '.join(snapshot.missing)}.")
+        difference = self._node.tender.reconciler.position(snapshot, found)
+        if difference is None or found.id not in self._node.book.open_breaks:
+            raise Problem(409, "changed-meanwhile", "It has changed", "The figures agree again; look at the break.")
+        payload = {
+            "account": found.account, "con_id": difference.con_id, "symbol": found.symbol, "break_id": found.id,
+            "quantity": str(difference.broker - difference.ours), "by": who.subject, "reason": word["reason"],
+            "from": who.remote,
+        }  # fmt: skip
+        adjusted = Draft(Kind.POSITION_ADJUSTED, payload, utcnow(), None, who.subject, who.correlation_id)
+        return await self._commit([adjusted, self._resolved(found, word, who)])
 
     async def _look(self) -> Snapshot:
         """A fresh snapshot, after a reconciliation has taken up what evidence decides."""

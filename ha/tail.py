@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime, timedelta
 from typing import Any
 
 from loguru import logger
 
 from engine.book import Book, Hole, UnknownKind
-from engine.clock import Clock, boottime
+from engine.clock import Clock, boottime, utcnow
 from engine.digest import differs, written
 from engine.errors import IllegalTransition
 from engine.events import LEDGER_LEVEL, Event, Kind, event_of
@@ -21,6 +22,8 @@ from engine.store import Connection, Row, StoreError, tail_name
 from ha.beginning import NoBeginning, begin, log_begins
 
 PULSE_EVERY = 0.25
+MOST_OFF = 0.5
+"""Seconds by which a leader's clock may differ from the database's (R8)."""
 _BATCH = 500
 _LAST_READ = 0.5  # seconds
 
@@ -45,6 +48,7 @@ class Tail:
         self._cannot_begin = False  # `problem` is that there is no beginning, which an operator mends
         self.digest_differs: str | None = None
         self.pulsed_at = float("-inf")  # start of the last pulse that was answered
+        self.clock_off: str | None = None  # why this replica's clock keeps it from leading (R8)
         self.control: dict[str, Any] = {}  # operators' wishes
         self.place: tuple[str, str] | None = None  # the server's identity and timeline
         self.changed = (
@@ -143,6 +147,7 @@ class Tail:
 
     def _see(self, pulse: Row, now: float) -> None:
         self.reachable, self.pulsed_at, self.control = True, now, pulse["control"] or {}
+        self._compare_clocks(pulse["now"], self._clock() - now)
         self.etcd_cluster_id, self.level = pulse["etcd_cluster_id"], pulse["level"]
         if self.level > LEDGER_LEVEL and self.problem is None:  # it will hold what this version cannot read
             self.problem = level_sentence(self.level)
@@ -159,6 +164,20 @@ class Tail:
             self.digest_differs = (
                 f"at event {pulse['proof_seq']} this book's digest is {written(ours)}, the leader's {pulse['digest']}"
             )
+
+    def _compare_clocks(self, theirs: datetime, trip: float) -> None:
+        """R8: the database read its clock at some moment of this round trip; only what is off for certain counts."""
+        ours = utcnow()
+        early, late = (ours - timedelta(seconds=trip) - theirs).total_seconds(), (theirs - ours).total_seconds()
+        off = max(early, late)
+        self.clock_off = None if off <= MOST_OFF else (
+            f"this host's clock is {off:.1f} s {'ahead of' if early > late else 'behind'} the database's; set the clocks (NTP)"
+        )  # fmt: skip
+
+    @property
+    def unfit(self) -> str | None:
+        """Why this replica must not lead by what the tail knows, None when nothing keeps it."""
+        return self.problem or self.clock_off
 
     def _ends_a_hold(self, event: Event) -> bool:
         """Whether an operator has answered a break that held everything."""

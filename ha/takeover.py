@@ -124,8 +124,8 @@ class Takeover:
         except StoreError as error:
             logger.warning("not campaigning: {}", error)
             return On.LOST
-        if self._tail.problem is not None:
-            logger.error("not campaigning: {}", self._tail.problem)
+        if self._tail.unfit is not None:
+            logger.error("not campaigning: {}", self._tail.unfit)
             return On.LOST
         self._epoch_before = pulse["epoch"]
         answer = await self._lease.campaign(self._me)

@@ -40,7 +40,8 @@ class View:
 
     `lacks`: ids that make the snapshot prove no absence (R23). `never_traded`: the ledger has never licensed an order and the
     broker shows none under our tag. `limits`: what an order that was changed at the broker is checked against (R28).
-    `may_cancel`: somebody writes the cancels that a plan licenses (R26).
+    `may_cancel`: somebody writes the cancels that a plan licenses (R26). `day_began`: the gateway shows what happened since
+    then, None = not known. `moved`: contracts (account, symbol) whose position differs.
     """
 
     book: Book
@@ -51,11 +52,28 @@ class View:
     never_traded: bool
     limits: Limits = NO_LIMITS
     may_cancel: bool = False
+    day_began: datetime | None = None
+    moved: frozenset[tuple[str, str]] = frozenset()
 
     @property
-    def proves_absence(self) -> bool:
-        """Whether what this snapshot does not show is not there (G6)."""
+    def whole(self) -> bool:
+        """Whether nothing of the gateway's day is missing (G6)."""
         return self.snapshot.complete and self.snapshot.linked and not self.lacks
+
+    def proves_absence(self, order: Order) -> bool:
+        """Whether this snapshot does not show our order because it is not there (R23)."""
+        return self.whole and self._why_not_judged(order) is None
+
+    def _why_not_judged(self, order: Order) -> str | None:
+        """R23: it may have ended on a day that the gateway shows no more, or its contract's position says that it traded."""
+        if self.day_began is not None and order.created_at < self.day_began:
+            return "the order is older than the gateway's day"
+        return "the contract's position differs" if order.contract_key in self.moved else None
+
+    def worth(self, order: Order) -> str:
+        """What to tell a person of the snapshot's worth for this order."""
+        why = self._why_not_judged(order)
+        return self.completeness if why is None else f"{self.completeness}, {why}"
 
     @property
     def completeness(self) -> str:
@@ -123,8 +141,9 @@ def external_over(d: OrderDiffers, view: View) -> list[Draft]:
 
 def in_doubt(d: OrderDiffers, view: View) -> list[Draft]:
     """R1: parked, with both sides' figures, and never sent again by itself."""
-    reason = f"session {d.order.session} ended and the broker does not show the order ({view.completeness})"
-    broker = d.seen.figures() | {"snapshot": view.completeness}
+    worth = view.worth(d.order)
+    reason = f"session {d.order.session} ended and the broker does not show the order ({worth})"
+    broker = d.seen.figures() | {"snapshot": worth}
     return [
         _of(d.order, Kind.ORDER_IN_DOUBT, {"reason": reason}, view),
         _break(view, "in_doubt", d.order, d.ours(), broker),

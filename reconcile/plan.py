@@ -143,15 +143,17 @@ def make_plan(
     last: bool = False,
     limits: Limits = NO_LIMITS,
     may_cancel: bool = False,
+    day_began: datetime | None = None,
 ) -> Plan:
     """Look each difference up. `doubted`: keys that an earlier collection left undecided; `last`: there will be no other one.
 
-    `limits` and `may_cancel` as in View.
+    `limits`, `may_cancel` and `day_began` as in View.
     """
     lacks = tuple(snapshot.lacks(book)) if differences else ()
     about_positions = any(isinstance(difference, PositionDiffers) for difference in differences)
     never_traded = about_positions and _never_traded(book, snapshot, me)
-    view = View(book, snapshot, me, now, lacks, never_traded, limits, may_cancel)
+    moved = frozenset((d.account, d.symbol) for d in differences if isinstance(d, PositionDiffers) and not d.agrees)
+    view = View(book, snapshot, me, now, lacks, never_traded, limits, may_cancel, day_began, moved)
     rulings = []
     for difference in differences:
         row = row_for(difference, view)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from loguru import logger
@@ -22,6 +23,7 @@ from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Outcome
 from engine.events import Draft, Event
+from engine.position import Break
 from engine.risk import NO_LIMITS, Limits
 from engine.store import StoreError
 from reconcile.adopt import Adoption, adoption
@@ -30,6 +32,7 @@ from reconcile.collect import collect, no_losses
 from reconcile.diff import compare
 from reconcile.left import sift, to_recall
 from reconcile.plan import Plan, contracts_of, make_plan
+from reconcile.positions import PositionDiffers
 from reconcile.snapshot import EVICTED, Identity, Snapshot
 
 Early = Callable[[frozenset[tuple[str, str]], int, int], None]
@@ -109,7 +112,7 @@ class Reconciler:
     `losses()` counts messages that could not be decoded; `link_up()` is whether the gateway has a link to IB, as far as it said;
     `carry_out(events)` writes the cancels that committed events license (without it none is licensed); `limits` are what an
     order that a person changed at the broker is checked against; `archive` is asked for what has left memory (without it, facts
-    about that count as missing).
+    about that count as missing); `day_began()` is since when the gateway shows what happened, None = not known (R23).
     """
 
     def __init__(
@@ -124,12 +127,14 @@ class Reconciler:
         link_up: Callable[[], bool] = lambda: True,
         carry_out: Callable[[Sequence[Event]], None] | None = None,
         limits: Limits = NO_LIMITS,
+        day_began: Callable[[], datetime | None] = lambda: None,
         archive: Archive | None = None,
         clock: Clock = boottime,
     ) -> None:
         self._book, self._broker, self._me = book, broker, Identity.of(cluster, client_id)
         self._present_session = present_session or (lambda: book.session)
         self._losses, self._link_up, self._clock = losses, link_up, clock
+        self._day_began = day_began
         self._carry_out, self._limits, self._archive = carry_out, limits, archive
         self._one_at_a_time = asyncio.Lock()
 
@@ -177,6 +182,13 @@ class Reconciler:
     def shows(self, snapshot: Snapshot, oid: str) -> bool:
         """Whether the snapshot shows anything under the reference of our order `oid`."""
         return snapshot.shows(self._me, oid)
+
+    def position(self, snapshot: Snapshot, found: Break) -> PositionDiffers | None:
+        """What the snapshot shows otherwise of the contract of this position break; None when it agrees or was not shown."""
+        return next(
+            (d for d in compare(self._book, snapshot, self._me)
+             if isinstance(d, PositionDiffers) and d.opened is found and not d.agrees), None,
+        )  # fmt: skip
 
     def adoption(self, snapshot: Snapshot, asked: Adoption) -> list[Draft]:
         """See `reconcile.adopt`. Raises CannotAdopt."""
@@ -277,7 +289,7 @@ class Reconciler:
         differences = compare(self._book, snapshot, self._me)
         return make_plan(
             self._book, snapshot, differences, self._me, utcnow(), doubted=doubted, last=last, limits=self._limits,
-            may_cancel=self._carry_out is not None,
+            may_cancel=self._carry_out is not None, day_began=self._day_began(),
         )  # fmt: skip
 
     async def _apply(self, run: _Run, committer: Commits, plan: Plan) -> ApplyResult:

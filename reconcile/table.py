@@ -189,17 +189,18 @@ TABLE: tuple[Row, ...] = (
         "A working order whose permId the ledger did not know yet, or whose twin outlived it: the permId is noted.",
     ),
     Row(
-        "sending_absent", OrderDiffers, lambda d, v: _absent(d, State.SENDING) and v.proves_absence,
+        "sending_absent", OrderDiffers, lambda d, v: _absent(d, State.SENDING) and v.proves_absence(d.order),
         Verdict.HOLD, Acts.SEEN_TWICE, write.in_doubt,
         "Licensed for a session that is dead, and a complete snapshot does not show it: IN_DOUBT, never sent again by itself (R1).",
     ),
     Row(
         "sending_unproven", OrderDiffers, lambda d, _: _absent(d, State.SENDING), Verdict.HOLD, Acts.AT_LAST, write.in_doubt,
-        "The same, but no complete snapshot came in time: IN_DOUBT, and its break names what is missing (R23, R24).",
+        "The same, but no complete snapshot came in time, or the order is older than the gateway's day, or its contract's position "
+        "differs: IN_DOUBT, and its break names what is missing (R23, R24).",
     ),
     Row(
         "external_gone", OrderDiffers,
-        lambda d, v: d.order.external and _gone(d) and v.proves_absence and v.snapshot.judges(d.order),
+        lambda d, v: d.order.external and _gone(d) and v.whole and v.snapshot.judges(d.order),
         Verdict.REPAIR, Acts.SEEN_TWICE, write.external_over,
         "Somebody else's order is neither open nor completed in a complete snapshot: its record ends, its end was not shown.",
     ),

@@ -87,6 +87,40 @@ def test_in_the_pause_only_the_last_terms_leader_may_lead_again(pair: RunningPai
     until(lambda: not ask(standby, "GET", "/health").json["paused"], "the pause is over")
 
 
+@pytest.mark.rule(28)
+@pytest.mark.guarantee(5)
+def test_somebody_elses_trading_is_closed_by_an_adjustment_that_names_the_operator(pair: RunningPair) -> None:
+    leader = pair.leader
+    placed(leader, order())  # this ledger has traded here
+    pair.control("POST", "/faults/unknown_zone", {})  # nobody can read its execution,
+    by_hand = {"symbol": "NVDA", "side": "BUY", "quantity": "7"}
+    assert ask(f"http://127.0.0.1:{pair.pair.ports.control}", "POST", "/orders", by_hand).status == 201
+    pair.control("POST", "/faults/midnight")  # and then it is of yesterday
+    pair.control("DELETE", "/faults/unknown_zone")
+    ask(leader, "POST", "/api/v1/cluster/reconcile", {})
+    found = until(lambda: position_break(leader), "the position differs")
+    path = f"/api/v1/breaks/{found['id']}"
+    assert ask(leader, "POST", path, {"resolution": "external_flow", "reason": "bought in TWS"}).status == 200
+    assert ask(leader, "POST", "/api/v1/cluster/reconcile", {}).json["verdict"] == "agreed"
+    assert position_break(leader) is None
+    for url in (leader, pair.standby):
+        until(lambda url=url: held(url, "NVDA") == "7", "both books have the broker's figure")  # type: ignore[misc]
+    asked = ask(leader, "GET", "/api/v1/audit?kind=position_adjusted").json["audit"]
+    assert [(row["by"], row["payload"]["quantity"], row["payload"]["reason"]) for row in asked] == [
+        ("local", "7", "bought in TWS")
+    ]
+
+
+def position_break(url: str) -> dict[str, Any] | None:
+    rows = ask(url, "GET", "/api/v1/breaks").json["breaks"]
+    return next((b for b in rows if b["kind"] == "position" and b["symbol"] == "NVDA" and not b["resolved_at"]), None)
+
+
+def held(url: str, symbol: str) -> str | None:
+    rows = ask(url, "GET", "/api/v1/positions").json["positions"]
+    return next((p["quantity"] for p in rows if p["symbol"] == symbol), None)
+
+
 @pytest.mark.rule(29)
 def test_a_halt_stops_new_orders_and_lets_cancels_pass(pair: RunningPair) -> None:
     leader = pair.leader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from engine.book import Book
 from engine.broker import BrokerError
-from engine.clock import boottime
+from engine.clock import boottime, utcnow
 from engine.errors import Problem
 from engine.events import LEDGER_LEVEL, Kind
 from engine.request import parse_change
@@ -19,6 +20,7 @@ from engine.trial import Trial
 from ha.fence import Wait
 from ha.lease import Grant, LeaderRecord, StateSeen, Stored
 from ha.node import Node
+from ha.role import On
 from ha.shared_state import Memory
 from ha.tail import Tail
 from ha.takeover import Rules, Takeover
@@ -235,7 +237,7 @@ class Database:
         self, name: str, parameters: dict[str, Any] | None = None, deadline: float = 3.0
     ) -> list[dict[str, Any]]:
         e, here = self._event, {"system": "1", "timeline": self.timeline}
-        place = here | {"control": self._control, "now": NOON, "level": LEDGER_LEVEL, "commands": None}
+        place = here | {"control": self._control, "now": utcnow(), "level": LEDGER_LEVEL, "commands": None}
         pulse = {"epoch": 5, "name": "a", "beat": 1, "head": 1, "proof_seq": 0, "digest": "0", "etcd_cluster_id": "c"}
         pulse["projected"] = 0
         event = {
@@ -345,3 +347,21 @@ async def test_orders_that_waited_while_everything_was_held_are_not_sent_at_its_
     scene.desk.end_queue("everything was held while it waited")
     scene.open()
     assert (scene.order(waiting).state.value, scene.wire.placed) == ("EXPIRED", [])
+
+
+# ---- clocks (R8)
+
+
+@pytest.mark.rule(8)
+@pytest.mark.parametrize(("off", "leads"), [(0.0, True), (0.4, True), (-0.4, True), (0.8, False), (-0.8, False)])
+async def test_replica_whose_clock_is_off_does_not_campaign(off: float, leads: bool) -> None:
+    class Elsewhen(Database):
+        async def run(self, *arguments: Any, **options: Any) -> list[dict[str, Any]]:
+            rows = await super().run(*arguments, **options)
+            return [row | ({"now": row["now"] + timedelta(seconds=off)} if "now" in row else {}) for row in rows]
+
+    database: Any = Elsewhen()
+    _, tail, takeover = claimant(database)
+    assert await takeover.campaign(Phases()) is (On.WON if leads else On.LOST)
+    assert (tail.unfit is None) is leads
+    assert leads or "set the clocks" in (tail.unfit or "")

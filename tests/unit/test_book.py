@@ -461,3 +461,22 @@ def test_events_times_are_those_of_the_log(ledger: Ledger) -> None:
     ledger.write(dataclasses.replace(draft(Kind.ORDER_CANCELLED, oid, reason="x"), at=NOON + timedelta(seconds=9)))
     order: Order = ledger.order(oid)
     assert (order.updated_at - NOON, order.seq, order.accepted_seq) == (timedelta(seconds=9), 3, 2)
+
+
+@pytest.mark.rule(28)
+@pytest.mark.guarantee(5)
+def test_adjustment_moves_the_position_for_good_and_counts_in_the_digest(ledger: Ledger) -> None:
+    oid = ledger.working()
+    ledger.fill(oid, "0001.01", quantity="4")
+    before, contract = ledger.book.digest, (ACCOUNT, CON_IDS["AAPL"])
+    flow = {"account": ACCOUNT, "con_id": contract[1], "symbol": "AAPL", "by": "ops", "break_id": "B"}
+    ledger.add(Kind.POSITION_ADJUSTED, None, quantity="-1.5", **flow)
+    assert (ledger.book.positions[contract].quantity, ledger.book.positions[contract].average_cost) == (
+        Decimal("2.5"), Decimal("190.50"),
+    )  # fmt: skip
+    assert ledger.book.digest != before
+    ledger.fill(oid, "0001.02", quantity="3")  # a correction books the executions anew, upon the adjustment
+    assert ledger.book.positions[contract].quantity == Decimal("1.5")
+    other = (ACCOUNT, CON_IDS["IBM"])
+    ledger.add(Kind.POSITION_ADJUSTED, None, quantity="7", **(flow | {"con_id": other[1], "symbol": "IBM"}))
+    assert ledger.book.positions[other].quantity == 7

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ha.calendar import BACK_AFTER, LATE, GatewayCalendar, check_zone, parse_daily, parse_weekly
+from ha.calendar import BACK_AFTER, LATE, GatewayCalendar, check_zone, day_began, parse_daily, parse_weekly
 
 NEW_YORK = "America/New_York"
 
@@ -145,3 +145,18 @@ def test_a_zone_that_nobody_knows_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is known here"):
         check_zone(name)
     assert check_zone(NEW_YORK) == NEW_YORK
+
+
+@pytest.mark.rule(23)
+@pytest.mark.parametrize(
+    ("now", "began"),
+    [
+        ("2026-01-15T18:00:00Z", "2026-01-15T05:10:00Z"),
+        ("2026-01-15T05:05:00Z", "2026-01-15T05:10:00Z"),  # just after midnight in New York: nothing is shown for sure
+        ("2026-01-15T04:55:00Z", "2026-01-15T05:10:00Z"),  # it may be midnight there already
+        ("2026-01-15T04:45:00Z", "2026-01-14T05:10:00Z"),
+        ("2026-07-15T18:00:00Z", "2026-07-15T04:10:00Z"),
+    ],
+)
+def test_gateways_day_begins_at_its_midnight_with_a_margin_on_both_sides(now: str, began: str) -> None:
+    assert day_began("America/New_York", datetime.fromisoformat(now)) == datetime.fromisoformat(began)

@@ -184,6 +184,33 @@ def test_snapshot_that_lacks_a_working_order_proves_nothing_about_another_one(le
     assert plan.drafts == ()
 
 
+@pytest.mark.rule(23)
+@pytest.mark.guarantee(6)
+def test_absence_of_an_order_that_is_older_than_the_gateways_day_proves_nothing(ledger: Ledger) -> None:
+    oid = ledger.accept(session=1)
+    asked = [f"order:{oid}"]
+    before = ledger.order(oid).created_at
+    assert rows(ledger.plan(snap(), doubted=asked, day_began=before)) == ["sending_absent"]
+    late = ledger.plan(snap(), doubted=asked, day_began=before + timedelta(microseconds=1))
+    assert (rows(late), late.drafts) == (["sending_unproven"], ())
+    ledger.write(*ledger.plan(snap(), last=True, day_began=before + timedelta(hours=1)).drafts)
+    [found] = ledger.book.open_breaks.values()
+    assert "older than the gateway's day" in (found.broker["snapshot"] or "")
+    assert ledger.order(oid).state is State.IN_DOUBT
+
+
+@pytest.mark.rule(23)
+def test_absence_of_an_order_whose_contract_has_another_position_proves_nothing(ledger: Ledger) -> None:
+    traded_before = ledger.working("k0")
+    ledger.fill(traded_before)
+    oid = ledger.accept("k1", session=1)
+    moved = snap(traded(traded_before), done(traded_before), holds(17))
+    assert "sending_unproven" in rows(ledger.plan(moved, doubted=[f"order:{oid}"]))
+    ledger.repair(moved)
+    doubt = next(found for found in ledger.book.open_breaks.values() if found.kind == "in_doubt")
+    assert "position differs" in (doubt.broker["snapshot"] or "")
+
+
 @row("in_doubt_surfaced", "break_answered")
 @pytest.mark.rule(1)
 def test_order_in_doubt_that_surfaces_is_working_and_its_break_is_resolved(ledger: Ledger) -> None:
