@@ -57,13 +57,17 @@ class Pair:
         } | fields  # fmt: skip
         if body["order_type"] == "MKT":
             del body["limit_price"]
-        leader = self.leader()
-        answer = ask(leader.url, "POST", ORDERS, body)
-        assert answer.status == 201, answer.content
+        answer = until(lambda: self._accepted(body), "the order is accepted", 40.0)
         oid, ends = answer.json["id"], "FILLED" if body["order_type"] == "MKT" else "WORKING"
-        until(lambda: ask(leader.url, "GET", f"{ORDERS}/{oid}").json["state"] == ends, f"the order is {ends}")
         self.promised[oid] = body
+        until(lambda: self.leader().get(f"{ORDERS}/{oid}").json["state"] == ends, f"the order is {ends}")  # type: ignore[union-attr]
         return answer.json  # type: ignore[no-any-return]
+
+    def _accepted(self, body: dict[str, Any]) -> Answer | None:
+        """The answer of a leader that accepted it, None where it is to be asked for once more under the same key."""
+        answer = ask(self.leader().url, "POST", ORDERS, body)
+        assert answer.status in (200, 201, 503, 504), answer.content
+        return answer if answer.status in (200, 201) else None
 
     def cancel(self, oid: str) -> None:
         """Cancel it, and see it cancelled."""

@@ -170,7 +170,7 @@ async def test_no_commit_of_the_old_epoch_lands_after_a_claim(urls: Urls) -> Non
             await asyncio.sleep(0)
 
     async def prove(connection: Connection) -> None:
-        parameters: dict[str, Any] = {"epoch": 1, "instance": "i", "seq": 0, "digest": "0", "state": ""}
+        parameters: dict[str, Any] = {"epoch": 1, "instance": "i", "seq": 0, "digest": "0", "state": "", "noted": 0}
         while True:
             try:
                 await connection.run("prove", parameters)
