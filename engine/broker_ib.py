@@ -43,7 +43,7 @@ from engine.broker import (
 from engine.clock import Clock, boottime
 from engine.feed import Feed
 from engine.ib_socket import Collection, DecoderWatch, harden
-from engine.pace import OVERTAKE, DoorPace
+from engine.pace import MESSAGES, OVERTAKE, DoorPace
 
 FIRST_REQUEST_ID = 1 << 30
 """Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
@@ -234,7 +234,7 @@ class IbBroker:
         sink: Sink,
         *,
         time_zone: str = "UTC",
-        rate: float = 45.0,
+        rate: float = MESSAGES,
         clock: Clock = boottime,
     ) -> None:
         """`rate`: messages in any second, 0 = no limit; orders get RESERVED fewer, cancels OVERTAKE more."""

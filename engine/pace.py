@@ -36,6 +36,8 @@ class Pace:
         return max(0.0, self._taken[len(self._taken) - may_stay - 1] + self._window - now)
 
 
+MESSAGES = 45.0
+"""Messages a second at one door to the broker, where nothing else is set: IB admits 50."""
 RESERVED = 5
 """Messages a second that orders leave to requests and cancels."""
 OVERTAKE = 4
@@ -68,7 +70,7 @@ class DoorPace:
     their turn; cancels overtake. Whoever writes says so (`wrote`), and what is licensed and not yet written is given as `coming`.
     """
 
-    def __init__(self, rate: float = 45.0) -> None:
+    def __init__(self, rate: float = MESSAGES) -> None:
         self.rate = rate
         self._written: deque[float] = deque()
 

@@ -129,7 +129,8 @@ class Settings(BaseSettings):
     """Origins that a browser may call from."""
 
     order_rate: kind.Rate = 40.0
-    """Orders per second to the broker; 0 is no limit."""
+    """Orders per second to the broker; 0 is no limit. Messages of any kind stay below 45 a second, or 5 above this where that is
+    more; with 0 they have no limit either, and IB ends a session that sends more than 50 again and again."""
     order_rate_per_symbol: kind.Rate = 40.0
     """The same for each symbol."""
     max_unacknowledged: kind.Count = 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.auth import Access
 from engine.desk_settings import DeskSettings
 from engine.door import Door
+from engine.pace import MESSAGES, RESERVED
 from engine.risk import Limits
 from ha.calendar import GatewayCalendar, parse_daily, parse_weekly
 from ha.config import Settings
@@ -105,6 +106,11 @@ def desk_settings(settings: Settings) -> DeskSettings:
         settings.order_rate_per_symbol,
         settings.max_unacknowledged,
     )
+
+
+def door_rate(settings: Settings) -> float:
+    """Messages of any kind to the broker, in any second; 0 = no limit, as `ORDER_RATE` says."""
+    return max(MESSAGES, settings.order_rate + RESERVED) if settings.order_rate else 0.0
 
 
 def access(settings: Settings) -> Access:

@@ -167,8 +167,9 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     metrics = Metrics(book)
     sink = _Sink()
     broker = IbBroker(
-        settings.tws_host, settings.tws_port, settings.tws_client_id, sink, time_zone=settings.tws_timezone
-    )
+        settings.tws_host, settings.tws_port, settings.tws_client_id, sink, time_zone=settings.tws_timezone,
+        rate=given.door_rate(settings),
+    )  # fmt: skip
     desk = Desk(book, permit, broker, given.desk_settings(settings))
     inbound = Inbound(book, desk, sink.doubt)
     lease = given.lease(settings, single=single)
