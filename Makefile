@@ -67,6 +67,8 @@ bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and i
 	@$(BIN)/python -m bench.sim_speed
 	@$(BIN)/python -m bench.failover --kills $(or $(KILLS),20) --switchovers $(or $(KILLS),20)
 	@$(BIN)/python -m bench.cluster --trials $(or $(TRIALS),5) --away $(or $(QUIET),60) --idle $(or $(QUIET),60)
+	@$(BIN)/python -m bench.orders accepted replica sent durable cancels takeover --seconds $(or $(QUIET),60) --trials $(or $(TRIALS),5)
+	@$(BIN)/python -m bench.memory --results
 
 schema: $(VENV)/.installed-dev ## write engine/migrations/schema.sql anew, from all migrations applied
 	@$(BIN)/python -m tests.schema_tool --write

@@ -240,10 +240,10 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def keep(name: str, figures: dict[str, Any]) -> None:
-    """Put these figures into bench/results.json."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(known | {name: figures}, indent=2, sort_keys=True) + "\n")
+def keep(name: str, figures: dict[str, Any], results: Path = RESULTS) -> None:
+    """Put these figures into bench/results.json, or into another file."""
+    known = json.loads(results.read_text()) if results.exists() else {}
+    results.write_text(json.dumps(known | {name: figures}, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> int:

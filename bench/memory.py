@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--orders", type=int, default=1_000_000)
     parser.add_argument("--keep", type=int, default=KEEP_ENDED, help="orders that have ended and stay in memory")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--results", action="store_true", help="put the figures into bench/results.json")
     arguments = parser.parse_args(argv)
     book, samples = Book(arguments.keep), []
     every, began, number = max(1, arguments.orders // 10), time.process_time(), 0
@@ -49,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
             _say(samples[-1])
     half, last = samples[len(samples) // 2 - 1]["rss_mb"], samples[-1]["rss_mb"]
     flat = last - half < min(32.0, half * 0.1)
+    if arguments.results:
+        from bench.failover import keep  # not before: it would weigh in the figures
+
+        keep("memory", {"keep": arguments.keep, "orders": number, "samples": samples, "flat": flat})
     if arguments.json:
         print(json.dumps({"keep": arguments.keep, "samples": samples, "flat": flat}))
     print(
