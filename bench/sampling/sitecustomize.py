@@ -37,7 +37,9 @@ class Samples:
             self.anywhere.update(set(stack))
 
     def write(self, directory: str) -> None:
-        """Both counts, in percent of the samples."""
+        """Both counts, in percent of the samples; none is taken any more."""
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # the interpreter's own end would put the deadly one back
         taken = sum(self.top.values())
         lines = [f"{' '.join(sys.argv)}: {taken} samples, one each {EVERY * 1000:g} ms of CPU"]
         for title, counts in (("at the top", self.top), ("anywhere on the stack", self.anywhere)):
