@@ -114,6 +114,6 @@ async def durable(asked: argparse.Namespace) -> dict[str, Any]:
         figures[name] = {
             **told(load), "reached_of_offered": ratio(load.accepted_per_second, rate),
             "leader_cpu_ms_per_order": round(cpu * 1000 / max(1, len(load.answered)), 3),
-            "events_in_the_log": health["tail"]["seq"], "state_at_the_end": health["state"],
+            "events_in_the_log": health["tail"]["seq"], "state_at_the_end": health["state"], "epoch_at_the_end": health["epoch"],
         }  # fmt: skip
     return {"offered_per_second": rate, "seconds": asked.seconds, "connections": asked.connections, **figures}
