@@ -90,6 +90,14 @@ async def _past(pair: Pair, events: int) -> None:
     await pair.fault("midnight")
 
 
+async def _took_over(pair: Pair, standby: str) -> dict[str, Any] | None:
+    """The history's row of the term that `standby` leads, gate open, once its figures are there; None before."""
+    if [await pair.status(standby, path) for path in ("/leader", "/readyz")] != [200, 200]:
+        return None
+    [term] = (await pair.get(f"{standby}/api/v1/history?limit=1"))["history"]
+    return term if term["total_ms"] is not None else None
+
+
 async def _trials(pair: Pair, trials: int) -> dict[str, Any]:
     """Kill the leader so many times; the history's rows of the takeovers."""
     terms: list[dict[str, Any]] = []
@@ -98,11 +106,7 @@ async def _trials(pair: Pair, trials: int) -> dict[str, Any]:
         await asyncio.sleep(1.0)
         await pair.local.kill(next(r.name for r in pair.local.replicas if r.url == leader))
 
-        async def took_over() -> bool:
-            return await pair.status(standby, "/readyz") == 200 and await pair.status(standby, "/leader") == 200  # noqa: B023
-
-        await pair.until(took_over, "the standby leads")
-        terms.append((await pair.get(f"{standby}/api/v1/history?limit=1"))["history"][0])
+        terms.append(await pair.until(lambda url=standby: _took_over(pair, url), "the standby leads"))  # type: ignore[misc]
         progress(number + 1, trials)
     leader, _ = await pair.whole()
     health = await pair.get(f"{leader}/health")

@@ -86,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     asked = parsed(argv)
     for part in asked.part:
         load = os.getloadavg()[0]
-        figures = asyncio.run(PARTS[part](asked)) | {"load_average_before": round(load, 2)}
+        logs = None if asked.keep is None else asked.keep / part
+        one = argparse.Namespace(**(vars(asked) | {"keep": logs}))
+        figures = asyncio.run(PARTS[part](one)) | {"load_average_before": round(load, 2)}
         show(part, figures)
         if not asked.dry and asked.profile is None:
             keep(f"orders_{part}", figures, asked.results)
