@@ -7,10 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from engine.book import Book
-from engine.clock import Clock, utcnow
+from engine.clock import Clock
 from engine.commit import Committer
-from engine.events import Draft, Kind
 from engine.store import LOCK_TIMEOUT, Connection, Refused, StoreError, Unknown
 from ha.lease import Grant, LeaderRecord, LeasePort
 from ha.phase import TermOver
@@ -82,35 +80,11 @@ def new_gateway_sentence(moved: dict[str, str]) -> str:
     return f"the gateway was {moved['was']} and is {moved['is']} now: confirm that {moved['was']} is off"
 
 
-def lost_rows_sentence(book: Book, restored_epoch: int) -> str | None:
-    """R18, R19: why everything is held when the broker showed an order of ours that had no row: the database lost it.
-
-    There may be others that the broker does not show any more. Not of orders from before an operator looked at such a loss: a
-    hold's epoch is above every epoch that was seen then.
-    """
-    looked = (b.ours.get("epoch") for b in book.breaks.values() if b.kind == "everything" and b.resolved_at is not None)
-    if restored_epoch <= max((int(epoch or 0) for epoch in looked), default=0):
-        return None
-    return (
-        f"the broker shows orders of this cluster that the database has not, one of epoch {restored_epoch}: it went back in "
-        "time, and may lack others that the broker does not show any more"
-    )
-
-
 def other_etcd_sentence(last: str | None, mine: str | None, *, proven_lately: bool) -> str | None:
     """R32: two etcds after a restore each grant "the" lease; the one that the last term did not use has to wait."""
     if last is None or last == mine or not proven_lately:
         return None
     return f"etcd cluster {mine} gave the lease, the present leader has {last}'s and proves its epoch (R32)"
-
-
-def hold_everything(epoch: int, seq: int, why: str) -> Draft:
-    """The break that holds everything until an operator looks, as this term writes it."""
-    payload = {
-        "id": f"hold-{epoch}-{seq}", "kind": "everything", "symbol": "", "account": "", "holds": True,
-        "ours": {"event": str(seq), "epoch": str(epoch)}, "broker": {"why": why},
-    }  # fmt: skip
-    return Draft(Kind.BREAK_OPENED, payload, utcnow())
 
 
 async def prove(committer: Committer) -> None:

@@ -377,7 +377,7 @@ class Node:
         """Open one break that says why, and wait until an operator resolves it (R14, R16, R18)."""
         why = self.takeover.must_hold or "everything is held"
         logger.critical("holding everything: {}", why)
-        await until_resolved(self.book, await self.takeover.hold(why))
+        await until_resolved(self.book, await self.takeover.hold(why))  # and any other that holds everything
         await self.takeover.forget_hold()
         self.permit.shut.pop("holding", None)
         return On.RELEASED_HOLD

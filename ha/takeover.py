@@ -22,6 +22,7 @@ from loguru import logger
 
 from engine import failpoint
 from engine.book import Book
+from engine.breaks import WENT_BACK, hold_everything
 from engine.broker import Admitted, Broker, InUse, RequestFailed
 from engine.clock import Clock, boottime, utcnow
 from engine.commit import Committer, Outcome
@@ -34,7 +35,6 @@ from engine.submit import Desk
 from ha.claim import (
     claim_epoch,
     foretold,
-    hold_everything,
     is_where_the_last_term_was,
     new_gateway_sentence,
     other_etcd_sentence,
@@ -193,7 +193,7 @@ class Takeover:
             raise TermOver("a write under another epoch was not refused: the database's fence is gone (R10)")
         seen = max(self._tail.seen_seq, self._remembered.seq)
         self.must_hold = None if seen <= self._book.seq else (
-            f"the database ends at event {self._book.seq}, but event {seen} was seen: it went back in time"
+            f"the database ends at event {self._book.seq}, but event {seen} was seen: {WENT_BACK}"
         )  # fmt: skip
         self.must_hold, self._hold = self.must_hold or self._still_held(), None
         self.place_known = known and self._remembered.seq > 0 and self.must_hold is None
@@ -216,10 +216,11 @@ class Takeover:
         self._permit.shut["holding"] = f"Everything is held until an operator looks: {why}."
         committer = self._present()
         found = self._book.holds_everything
-        if self._hold is None and found is not None and found.broker.get("why") == why:
+        told = (found.broker.get("why") or "") if found is not None else ""
+        if self._hold is None and found is not None and (told == why or (WENT_BACK in told and WENT_BACK in why)):
             self._hold = found.id
         if self._hold is None:
-            draft = hold_everything(committer.epoch, self._book.seq, why)
+            draft = hold_everything(committer.epoch, self._book.seq, why, utcnow())
             outcome, _, text = await committer.commit([draft])
             if outcome is not Outcome.COMMITTED:
                 raise TermOver(f"the hold could not be written down: {text}")

@@ -18,7 +18,6 @@ from engine.order import OPERATOR_DEAD, State
 from engine.permit import Permit
 from engine.submit import Desk
 from ha.calendar import GatewayCalendar
-from ha.claim import lost_rows_sentence
 from ha.phase import TermOver
 from ha.role import On
 from ha.second_try import cancel_late, repeat_doubtful
@@ -168,12 +167,12 @@ class Tender:
         Of what is new only, when the ledger is known to end where it ended (R18); the whole day follows in the background. Doubts
         about single contracts do not keep the gate shut for the others: their second look goes on behind it.
         """
-        opening: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        opening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def early(contracts: frozenset[tuple[str, str]], highest_epoch: int, restored_epoch: int) -> None:
+        def early(contracts: frozenset[tuple[str, str]], highest_epoch: int) -> None:
             if not opening.done():
                 self._desk.second_look = contracts
-                opening.set_result((highest_epoch, restored_epoch))
+                opening.set_result(highest_epoch)
 
         if self._second_look is not None:
             self._second_look.cancel()  # of a session that is over: it must not speak for this one
@@ -190,7 +189,7 @@ class Tender:
             return self._agreed(work.result())
         session = self._permit.session
         work.add_done_callback(lambda done: self._decided(done, session))
-        return self._open(*opening.result())
+        return self._open(opening.result())
 
     async def _until_known(self, early: Early | None) -> Result:
         recent = self._takeover.place_known
@@ -206,11 +205,11 @@ class Tender:
             return None
         if not result.gate_may_open:
             raise TermOver(f"reconciliation could not be written: {result.why}")
-        return self._open(result.highest_epoch, result.restored_epoch)
+        return self._open(result.highest_epoch)
 
-    def _open(self, highest_epoch: int, restored_epoch: int) -> On:
+    def _open(self, highest_epoch: int) -> On:
         self._takeover.claim_above(highest_epoch)
-        self._lost_rows(restored_epoch)
+        self._see_hold()
         if self._takeover.must_hold is not None:
             return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
@@ -228,23 +227,23 @@ class Tender:
         if session is not None and self._permit.session == session:
             self._session_lost("the session ended while reconciling")
 
-    async def _check_epochs(self, result: Result) -> None:
+    def _check_epochs(self, result: Result) -> None:
         """R18: what a later look shows counts as what the first one shows."""
         try:
             self._takeover.claim_above(result.highest_epoch)
-            if why := self._lost_rows(result.restored_epoch):
-                await self._takeover.hold(why)  # in the log, where the next term finds it
-                self._takeover.end(why)
         except TermOver as over:
             self._takeover.end(str(over))
+        if self._see_hold():
+            self._takeover.end(self._takeover.must_hold or "")  # the next term finds the hold in the log
 
-    def _lost_rows(self, restored_epoch: int) -> str | None:
-        """Hold everything when an order of ours had no row, unless it is held already; why, None when nothing is new."""
-        why = lost_rows_sentence(self._book, restored_epoch)
-        if why is None or self._takeover.must_hold is not None:
-            return None
-        self._takeover.must_hold = why
-        return why
+    def _see_hold(self) -> bool:
+        """Shut the gate when a reconciliation wrote a hold of everything into the log (R18); whether it is news."""
+        found = self._book.holds_everything
+        if found is None or self._takeover.must_hold is not None:
+            return False
+        self._takeover.must_hold = str(found.broker.get("why"))
+        self._permit.shut["holding"] = f"Everything is held until an operator looks: {self._takeover.must_hold}."
+        return True
 
     def _decided(self, work: asyncio.Task[Result], session: int | None) -> None:
         """The second look behind the open gate has ended; where it said nothing, the contracts wait for the next one."""
@@ -259,9 +258,7 @@ class Tender:
         elif not work.result().gate_may_open:
             self.doubt(f"the second look decided nothing: {work.result().why}")
         else:
-            self._checking = asyncio.create_task(
-                self._check_epochs(work.result()), name="check what the second look shows"
-            )
+            self._check_epochs(work.result())
         phases = self._takeover.phases
         self._noting = asyncio.create_task(
             self._takeover.note_phases({"repaired": phases.repaired, "held": phases.held}), name="note the second look"
@@ -307,7 +304,7 @@ class Tender:
                 self._link_back = self._link_back or link_was_back
                 self._reconciled_at = self._clock()
                 continue
-            await self._check_epochs(result)
+            self._check_epochs(result)
             if result.verdict == "session_lost":
                 self._lost(session)
             elif link_was_back and self._link_losses != losses:

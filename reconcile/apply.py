@@ -21,6 +21,7 @@ class Commits(Protocol):
     """What reconciliation needs of `engine.commit.Committer`."""
 
     closed: bool
+    epoch: int
 
     async def commit(self, drafts: Sequence[Draft]) -> tuple[Outcome, Sequence[Event], str]:
         """Commit one group, or say why not."""

@@ -5,12 +5,14 @@ All that one snapshot asks for is one group, committed whole or not at all.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from engine.book import Book
+from engine.breaks import hold_everything, lost_rows
 from engine.events import Draft, Kind
 from engine.risk import NO_LIMITS, Limits
 from reconcile.differences import (
@@ -100,14 +102,6 @@ class Plan:
         return sum(1 for r in self.rulings if r.drafts and r.row.verdict in (Verdict.REPAIR, Verdict.ADOPT))
 
     @property
-    def restored_epoch(self) -> int:
-        """The highest epoch under which an order of ours was accepted whose row the ledger lost, 0 without any (R19)."""
-        return max(
-            (r.difference.own.epoch for r in self.rulings
-             if r.drafts and isinstance(r.difference, StrangerSeen) and r.difference.own is not None), default=0,
-        )  # fmt: skip
-
-    @property
     def held(self) -> int:
         """Differences that freeze something from now on."""
         return sum(1 for r in self.rulings if r.drafts and r.row.verdict is Verdict.HOLD)
@@ -144,10 +138,11 @@ def make_plan(
     limits: Limits = NO_LIMITS,
     may_cancel: bool = False,
     day_began: datetime | None = None,
+    epoch: int = 0,
 ) -> Plan:
     """Look each difference up. `doubted`: keys that an earlier collection left undecided; `last`: there will be no other one.
 
-    `limits`, `may_cancel` and `day_began` as in View.
+    `limits`, `may_cancel` and `day_began` as in View; `epoch` of the term that writes it.
     """
     lacks = tuple(snapshot.lacks(book)) if differences else ()
     about_positions = any(isinstance(difference, PositionDiffers) for difference in differences)
@@ -159,9 +154,24 @@ def make_plan(
         row = row_for(difference, view)
         sure = last or row.acts is Acts.NOW or (row.acts is Acts.SEEN_TWICE and difference.key in doubted)
         rulings.append(Ruling(row, difference, tuple(row.write(difference, view)) if sure else (), not sure))
+    rulings = _holding_everything(book, rulings, epoch, now)
     group = [draft for ruling in rulings for draft in ruling.drafts]
     group.sort(key=lambda draft: _ORDER[draft.kind])
     return Plan(tuple(rulings), tuple(group), snapshot.missing)
+
+
+def _holding_everything(book: Book, rulings: list[Ruling], epoch: int, now: datetime) -> list[Ruling]:
+    """R18: the row of an order that the database lost comes with the hold of everything, in one group: no crash parts them."""
+    for place, ruling in enumerate(rulings):
+        if ruling.drafts and isinstance(ruling.difference, StrangerSeen) and ruling.difference.own is not None:
+            lost = max(r.difference.own.epoch for r in rulings
+                       if r.drafts and isinstance(r.difference, StrangerSeen) and r.difference.own is not None)  # fmt: skip
+            why = lost_rows(book, lost)
+            if why is not None and book.holds_everything is None:
+                hold = hold_everything(epoch, book.seq, why, now)
+                rulings[place] = dataclasses.replace(ruling, drafts=(*ruling.drafts, hold))
+            break
+    return rulings
 
 
 def _never_traded(book: Book, snapshot: Snapshot, me: Identity) -> bool:

@@ -35,8 +35,8 @@ from reconcile.plan import Plan, contracts_of, make_plan
 from reconcile.positions import PositionDiffers
 from reconcile.snapshot import EVICTED, Identity, Snapshot
 
-Early = Callable[[frozenset[tuple[str, str]], int, int], None]
-"""Takes the doubtful contracts (account, symbol), and `highest_epoch` and `restored_epoch` as a Result has them."""
+Early = Callable[[frozenset[tuple[str, str]], int], None]
+"""Takes the doubtful contracts (account, symbol) and the highest epoch in a reference that the broker showed."""
 
 _LOOKS = 4
 """Looks into the database for one snapshot: the execution, its order, and what that changes."""
@@ -63,7 +63,6 @@ class Result:
     missing: tuple[str, ...]
     why: str = ""
     highest_epoch: int = 0  # in the references that the broker showed (R18)
-    restored_epoch: int = 0  # the highest one under which an order was accepted that had to be restored (R19)
     unwritten: frozenset[tuple[str, str]] = frozenset()  # contracts of what could not be written: not to be traded
     told: tuple[dict[str, Any], ...] = ()  # each difference of its rounds once, for a person to read
 
@@ -86,7 +85,6 @@ class _Run:
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     highest_epoch: int = 0
-    restored_epoch: int = 0
     recent: bool = False  # whether recent snapshots still do
     doubts: dict[str, float] = field(default_factory=dict)  # keys of what waits -> when it was first seen
     unwritten: frozenset[tuple[str, str]] | None = frozenset()  # None: something that is about no single contract
@@ -94,7 +92,6 @@ class _Run:
 
     def note(self, snapshot: Snapshot, plan: Plan) -> None:
         self.missing = snapshot.missing
-        self.restored_epoch = max(self.restored_epoch, plan.restored_epoch)
         acts = [ruling for ruling in plan.rulings if ruling.drafts or ruling.waits]
         self.differences += [str(ruling) for ruling in acts]
         self.told |= {ruling.difference.key: ruling.told() for ruling in acts}
@@ -163,7 +160,7 @@ class Reconciler:
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
-                        run.highest_epoch, run.restored_epoch, run.unwritten or frozenset(), tuple(run.told.values()))  # fmt: skip
+                        run.highest_epoch, run.unwritten or frozenset(), tuple(run.told.values()))  # fmt: skip
         quiet = result.verdict == "agreed" and not result.differences
         logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
@@ -172,7 +169,7 @@ class Reconciler:
         """What the table says of one snapshot, doubts decided at once; nothing is committed."""
         async with self._one_at_a_time:
             snapshot, _ = await self._sifted(await self._collect(session, deadline), None)
-            return self._plan(snapshot, frozenset(), last=True)
+            return self._plan(snapshot, frozenset(), 0, last=True)
 
     async def look(self, session: int, *, deadline: float) -> Snapshot:
         """One whole snapshot, for somebody else's decision; nothing is committed."""
@@ -225,7 +222,7 @@ class Reconciler:
             now = self._clock()
             last = is_last or now + hold_back >= run.ends
             seen_before = frozenset(key for key, since in run.doubts.items() if now - since >= hold_back)
-            plan = self._plan(snapshot, seen_before, last=last)
+            plan = self._plan(snapshot, seen_before, committer.epoch, last=last)
             run.note(snapshot, plan)
             failpoint.hit("takeover.collected")
             if not plan.drafts and not plan.undecided and not snapshot.missing:
@@ -238,7 +235,7 @@ class Reconciler:
                 break
             run.doubt(plan, now)
             if early is not None and run.verified and snapshot.complete and plan.doubtful_contracts is not None:
-                early(plan.doubtful_contracts, run.highest_epoch, run.restored_epoch)
+                early(plan.doubtful_contracts, run.highest_epoch)
                 early = None
         return ("unknown", refused) if refused else ("parked", "")
 
@@ -285,11 +282,11 @@ class Reconciler:
         sifted, wanted = sift(self._book, snapshot, self._me, known)
         return (replace(sifted, missing=(*sifted.missing, EVICTED)) if wanted else sifted), done
 
-    def _plan(self, snapshot: Snapshot, doubted: frozenset[str], *, last: bool) -> Plan:
+    def _plan(self, snapshot: Snapshot, doubted: frozenset[str], epoch: int, *, last: bool) -> Plan:
         differences = compare(self._book, snapshot, self._me)
         return make_plan(
             self._book, snapshot, differences, self._me, utcnow(), doubted=doubted, last=last, limits=self._limits,
-            may_cancel=self._carry_out is not None, day_began=self._day_began(),
+            may_cancel=self._carry_out is not None, day_began=self._day_began(), epoch=epoch,
         )  # fmt: skip
 
     async def _apply(self, run: _Run, committer: Commits, plan: Plan) -> ApplyResult:

@@ -135,6 +135,7 @@ class FoldingCommitter:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.closed, self.refused = ledger, False, list[str]()
+        self.epoch = ledger.epoch
         self.database_offset: float | None = None
         self.level = LEDGER_LEVEL
         self.script: list[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from engine.breaks import WENT_BACK, hold_everything, lost_rows
 from engine.events import Draft, Kind
-from ha.claim import hold_everything, lost_rows_sentence, other_etcd_sentence
+from ha.claim import other_etcd_sentence
 from tests.unit.book_factory import NOON, Ledger
 
 
@@ -13,14 +14,22 @@ from tests.unit.book_factory import NOON, Ledger
 @pytest.mark.rule(19)
 def test_an_order_that_had_to_be_restored_holds_everything_until_an_operator_has_looked() -> None:
     ledger = Ledger()
-    assert lost_rows_sentence(ledger.book, 0) is None
-    assert "one of epoch 3" in (lost_rows_sentence(ledger.book, 3) or "")
-    hold = hold_everything(5, ledger.book.seq, "it went back in time")
+    assert lost_rows(ledger.book, 0) is None
+    assert "one of epoch 3" in (lost_rows(ledger.book, 3) or "")
+    hold = hold_everything(5, ledger.book.seq, f"the database: {WENT_BACK}", NOON)
     ledger.write(hold)
-    assert lost_rows_sentence(ledger.book, 3) is not None
+    assert lost_rows(ledger.book, 3) is not None
     ledger.write(Draft(Kind.BREAK_RESOLVED, {"id": hold.payload["id"], "resolution": "looked"}, NOON))
-    assert lost_rows_sentence(ledger.book, 3) is None  # of the loss that was looked at: one more of its orders surfaced
-    assert lost_rows_sentence(ledger.book, 6) is not None  # accepted after that, and lost since
+    assert lost_rows(ledger.book, 3) is None  # of the loss that was looked at: one more of its orders surfaced
+    assert lost_rows(ledger.book, 5) is not None  # accepted after that, perhaps in the same term, and lost since
+
+
+@pytest.mark.rule(18)
+def test_a_hold_for_another_reason_answers_no_loss() -> None:
+    ledger = Ledger()
+    hold = hold_everything(7, ledger.book.seq, "the gateway was a and is b now", NOON)
+    ledger.write(hold, Draft(Kind.BREAK_RESOLVED, {"id": hold.payload["id"], "resolution": "looked"}, NOON))
+    assert lost_rows(ledger.book, 5) is not None
 
 
 @pytest.mark.rule(32)

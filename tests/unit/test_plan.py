@@ -438,6 +438,25 @@ def test_vanished_order_that_comes_back_resolves_its_break(ledger: Ledger) -> No
 # ---- orders of somebody else
 
 
+@pytest.mark.rule(18)
+@pytest.mark.rule(19)
+@pytest.mark.guarantee(9)
+def test_the_row_of_a_lost_order_and_the_hold_of_everything_are_one_group(ledger: Ledger) -> None:
+    """Whatever ends the term between the two: the next one finds the hold in the log, and no key is taken twice meanwhile."""
+    oid = order_id("desk1", "local", "lost")
+    plan = ledger.plan(snap(shown(oid), shown(order_id("desk1", "local", "lost2"), 901)), epoch=9)
+    assert kinds(plan) == [Kind.ORDER_RESTORED, Kind.ORDER_RESTORED, Kind.BREAK_OPENED]
+    assert [len(ruling.drafts) for ruling in plan.in_order] == [2, 1]  # together also when each ruling is written alone
+    ledger.write(*plan.drafts)
+    hold = ledger.book.holds_everything
+    assert hold is not None
+    assert "went back in time" in (hold.broker["why"] or "")
+    one_more = snap(
+        shown(oid), shown(order_id("desk1", "local", "lost2"), 901), shown(order_id("desk1", "local", "lost3"), 902)
+    )
+    assert kinds(ledger.plan(one_more, epoch=9)) == [Kind.ORDER_RESTORED]  # held already
+
+
 @row("external")
 @pytest.mark.rule(26)
 def test_order_placed_by_hand_is_recorded_as_external_and_counts_for_nothing_of_ours(ledger: Ledger) -> None:
@@ -535,7 +554,7 @@ def test_lost_order_is_restored_with_its_fills_and_its_end(ledger: Ledger, facts
     assert ledger.order(oid).state is state
     assert not ledger.order(oid).external
     assert ledger.plan(snapshot, last=True).drafts == ()
-    assert not ledger.book.open_breaks
+    assert [found.kind for found in ledger.book.open_breaks.values()] == ["everything"]
 
 
 # ---- executions

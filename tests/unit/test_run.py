@@ -337,7 +337,7 @@ class Opened:
     def __init__(self, scene: Scene) -> None:
         self.scene, self.said = scene, list[tuple[frozenset[tuple[str, str]], int, int]]()
 
-    def __call__(self, contracts: frozenset[tuple[str, str]], highest_epoch: int, _restored: int) -> None:
+    def __call__(self, contracts: frozenset[tuple[str, str]], highest_epoch: int) -> None:
         self.said.append((contracts, highest_epoch, self.scene.broker.asked.count("open_orders")))
 
 
