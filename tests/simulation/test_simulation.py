@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import Outcome, many, simulate
 
-SECONDS = float(os.environ.get("SIMULATION_SECONDS", "75"))
+SECONDS = float(os.environ.get("SIMULATION_SECONDS", "45"))
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))
 LEAST = 50
 PROCESSES = max(1, min(4, len(os.sched_getaffinity(0))))
