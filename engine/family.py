@@ -237,6 +237,12 @@ def waits(order: Order, orders: Mapping[str, Order]) -> bool:
     return not parent.filled and (parent.state not in (State.QUEUED, *_AT_IB) or parent.cancel_requested)
 
 
+def is_exit(order: Order, orders: Mapping[str, Order]) -> bool:
+    """Whether the order closes what its parent opens, or has opened: R6 judges the parent's age and never its own."""
+    parent = parent_of(order, orders)
+    return parent is not None and order.side != parent.side and (parent.filled > 0 or not parent.final)
+
+
 def is_needed_exit(
     order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]], holds: Iterable[Break]
 ) -> bool:

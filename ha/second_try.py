@@ -15,6 +15,7 @@ from engine import again, intent
 from engine.clock import utcnow
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
+from engine.family import is_exit
 from engine.order import State
 from engine.permit import Permit
 from engine.submit import Desk
@@ -74,11 +75,16 @@ def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
 
 
 def cancel_late(committer: Committer, desk: Desk) -> None:
-    """R6: the link to IB is back: cancel what met the lost link unanswered and is past its age. Call it before the gate opens."""
+    """R6: the link to IB is back: cancel what met the lost link unanswered and is past its age. Call it before the gate opens.
+
+    Not what closes a position: a late bracket is cancelled by its parent, and what crossed that cancel keeps its exits.
+    """
     marks, now = desk.cancels.unconfirmed, database_now(committer)
     for oid in marks.marked:
         order = desk.book.orders.get(oid)
-        if order is None or order.final or order.cancel_requested:
+        if order is None or order.final or order.cancel_requested or order.external:
+            continue
+        if is_exit(order, desk.book.orders):
             continue
         if (why := intent.too_old(order, now, desk.settings.max_intent_age)) is not None:
             logger.warning("cancelling order {}, which the gateway may have kept while its link was down: {}", oid, why)
