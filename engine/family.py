@@ -20,6 +20,8 @@ PARENT, TOGETHER = "parent", "family"
 """Where an order's `extra` names its parent's id, and the family in which it was accepted: sent together or not at all."""
 
 OPERATOR_DEAD = "operator_dead"
+CLOSED, SURFACED = "closed by itself", "surfaced by itself"
+"""How a break of a missing exit is resolved by nobody's word: it answers nothing that comes later."""
 OUTLIVED_FOR = 2.0
 """Seconds that IB has to cancel the children of a parent that ended; then each is cancelled on its own."""
 
@@ -159,9 +161,15 @@ def _being_cancelled(family: Family) -> bool:
 
 def _naked(family: Family) -> list[Order]:
     missing = family.unprotected
-    names = keys_of(missing)
-    known = any(b.resolved_at is None or b.ours.get("missing") == names for b in family.naked)
+    known = family.is_naked or any(_answers(b, keys_of(missing), family.exposed) for b in family.naked)
     return [family.parent] if family.traded and missing and family.exposed > 0 and not known else []
+
+
+def _answers(resolved: Break, names: str, exposed: Decimal) -> bool:
+    """Whether an operator said of these missing exits, and of no less than is open now, that it has been seen."""
+    told = resolved.ours
+    by_itself = resolved.resolution in (CLOSED, SURFACED)
+    return not by_itself and told.get("missing") == names and Decimal(told.get("without_exit") or 0) >= exposed
 
 
 def _covered(family: Family) -> list[Order]:

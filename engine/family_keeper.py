@@ -14,7 +14,7 @@ from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
-from engine.family import PARENT, Act, Family, Ruling, keys_of, names_of, rule
+from engine.family import CLOSED, PARENT, SURFACED, Act, Family, Ruling, keys_of, names_of, rule
 from engine.licences import Licences
 from engine.order import Order
 from engine.permit import Permit
@@ -145,7 +145,7 @@ class FamilyKeeper:
             }  # fmt: skip
             return [_draft(Kind.BREAK_OPENED, payload, parent)]
         if ruling.row.act is Act.CLEAR:
-            said = "closed" if family.exposed <= 0 else "surfaced"
+            said = CLOSED if family.exposed <= 0 else SURFACED
             return [
                 _draft(Kind.BREAK_RESOLVED, {"id": b.id, "resolution": said}, parent)
                 for b in family.naked if b.resolved_at is None

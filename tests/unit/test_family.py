@@ -13,7 +13,7 @@ from engine.clock import utcnow
 from engine.desk_settings import Asker
 from engine.errors import Problem
 from engine.events import FAMILY_LEVEL, Kind
-from engine.family import OUTLIVED_FOR, TABLE, Act, Family, rule
+from engine.family import CLOSED, OUTLIVED_FOR, SURFACED, TABLE, Act, Family, rule
 from engine.order import Order, State
 from engine.position import Break
 from engine.reference import order_id
@@ -301,7 +301,7 @@ async def test_break_of_a_missing_exit_ends_when_its_siblings_have_closed_what_t
     fill(scene, profit)
     scene.tick()
     assert not breaks(scene)
-    assert [b.resolution for b in scene.ledger.book.breaks.values()] == ["closed"]
+    assert [b.resolution for b in scene.ledger.book.breaks.values()] == [CLOSED]
 
 
 async def test_break_that_an_operator_resolved_is_not_opened_again_for_the_same_order(scene: Scene) -> None:
@@ -333,7 +333,7 @@ async def test_child_in_doubt_cancels_a_parent_that_has_not_traded_and_a_surfaci
     assert breaks(scene)
     scene.ledger.add(Kind.ORDER_WORKING, loss.id, perm_id=903)
     scene.tick()
-    assert [b.resolution for b in scene.ledger.book.breaks.values()] == ["surfaced"]
+    assert [b.resolution for b in scene.ledger.book.breaks.values()] == [SURFACED]
 
 
 async def test_queued_children_end_with_a_parent_that_ended(scene: Scene) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from engine.broker import BrokerError
 from engine.events import Kind
 from engine.order import Order, State
 from ha.second_try import cancel_late
 from tests.unit.book_factory import shown
 from tests.unit.desk_factory import Scene
-from tests.unit.test_family import ENTRY, bracket, fill, show
+from tests.unit.test_family import ENTRY, bracket, breaks, fill, show
 
 
 @pytest.fixture
@@ -79,3 +80,64 @@ async def test_somebody_elses_order_is_never_too_late(scene: Scene) -> None:
     cancel_late(scene.committer, scene.desk)
     assert not scene.order("x").cancel_requested
     assert scene.order("x").state is State.WORKING
+
+
+# ---- a naked break that ended, and what came after it
+
+
+async def lost_stop(scene: Scene) -> tuple[Order, Order, Order]:
+    """A bracket whose parent filled 4 and whose stop was refused: its break is open."""
+    parent, profit, loss = await bracket(scene)
+    show(scene, parent, profit)
+    fill(scene, parent, "4")
+    scene.take(BrokerError(loss.broker_order_id or 0, 201, "margin"))
+    scene.tick()
+    assert len(breaks(scene)) == 1
+    return parent, profit, loss
+
+
+async def test_break_that_ended_by_itself_is_opened_again_when_the_parent_fills_more(scene: Scene) -> None:
+    parent, profit, _ = await lost_stop(scene)
+    fill(scene, profit, "4")
+    scene.tick()
+    assert not breaks(scene)
+    fill(scene, parent, "6")
+    scene.tick()
+    assert [b.ours["without_exit"] for b in breaks(scene)] == ["6"]
+
+
+async def test_exit_that_surfaced_and_is_in_doubt_once_more_is_told_once_more(scene: Scene) -> None:
+    parent, profit, loss = await bracket(scene)
+    show(scene, parent, profit)
+    fill(scene, parent)
+    for _ in range(2):
+        scene.ledger.add(Kind.ORDER_IN_DOUBT, loss.id, reason="x")
+        scene.tick()
+        assert len(breaks(scene)) == 1
+        scene.ledger.add(Kind.ORDER_WORKING, loss.id, perm_id=903)
+        scene.tick()
+        assert not breaks(scene)
+
+
+async def test_operators_answer_counts_for_what_was_open_then_and_not_for_more(scene: Scene) -> None:
+    parent, _, _ = await lost_stop(scene)
+    [found] = breaks(scene)
+    scene.ledger.add(Kind.BREAK_RESOLVED, parent.id, id=found.id, resolution="seen")
+    scene.tick()
+    assert not breaks(scene)
+    fill(scene, parent, "1")
+    scene.tick()
+    assert [b.ours["without_exit"] for b in breaks(scene)] == ["5"]
+
+
+async def test_one_break_is_open_at_a_time_and_its_answer_counts_for_the_figures_that_it_names(scene: Scene) -> None:
+    parent, _, _ = await lost_stop(scene)
+    fill(scene, parent, "6")
+    scene.tick()
+    [found] = breaks(scene)
+    assert found.ours["without_exit"] == "4", "the figures of its opening"
+    for resolution in ("seen", "closed"):
+        [found] = breaks(scene)
+        scene.ledger.add(Kind.BREAK_RESOLVED, parent.id, id=found.id, resolution=resolution)
+        scene.tick()
+        assert [b.ours["without_exit"] for b in breaks(scene)] == (["10"] if resolution == "seen" else [])
