@@ -7,7 +7,7 @@ sent again (R1), nobody's position is closed by itself; a cancel is asked for on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,7 +41,7 @@ class Family:
     """A parent, its children in order of acceptance, and what else is known of them.
 
     `naked`: the breaks of this kind about it, resolved ones too. `position`: of the contract, None where nobody knows it.
-    `session`: the present one. `now`: by our clock.
+    `session`: the present one. `now`: by our clock. `stranded`: ids of members of which `stranded` is true.
     """
 
     parent: Order
@@ -50,6 +50,7 @@ class Family:
     position: Decimal | None
     session: int | None
     now: datetime
+    stranded: frozenset[str] = frozenset()
 
     @property
     def traded(self) -> bool:
@@ -63,11 +64,11 @@ class Family:
 
     @property
     def missing(self) -> list[Order]:
-        """Children that are not at the broker and that nobody asked to be gone."""
+        """Children that are not in IB's hands and that nobody asked to be gone."""
         short = self.parent.final and self.parent.state is not State.FILLED and self.traded
         return [
             c for c in self.children
-            if c.state in (State.REJECTED, State.EXPIRED, State.IN_DOUBT)
+            if c.state in (State.REJECTED, State.EXPIRED, State.IN_DOUBT) or c.id in self.stranded
             or (c.state is State.CANCELLED and (c.reason == OPERATOR_DEAD or (short and not c.cancel_requested)))
         ]  # fmt: skip
 
@@ -148,7 +149,11 @@ def _useless(family: Family) -> list[Order]:
 
 
 def _waits_unfilled(family: Family) -> bool:
-    return family.parent.state in _AT_IB and not family.traded and bool(family.missing)
+    return (
+        family.parent.state in _AT_IB
+        and not family.traded
+        and (bool(family.missing) or family.parent.id in family.stranded)
+    )
 
 
 def _incomplete(family: Family) -> list[Order]:
@@ -195,8 +200,8 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "half_sent", _incomplete, Act.CANCEL,
-        "The parent is at the broker without a fill and a child is missing (refused, expired, in doubt): the parent is cancelled, "
-        "and IB cancels its children with it.",
+        "The parent is at the broker without a fill and a child is missing (refused, expired, in doubt, kept by the gateway "
+        "for ever because the last member ended unsent): the parent is cancelled, and IB cancels its children with it.",
     ),
     Row(
         "half_sent_rest", _useless, Act.END,
@@ -243,6 +248,39 @@ def waits(order: Order, orders: Mapping[str, Order]) -> bool:
     if parent is None:
         return True
     return not parent.filled and (parent.state not in (State.QUEUED, *_AT_IB) or parent.cancel_requested)
+
+
+def kin(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> list[Order]:
+    """All orders that hang together with this one, itself too, each behind its parent."""
+    top, seen = order, {order.id}
+    while (parent := parent_of(top, orders)) is not None and parent.id not in seen:
+        top = parent
+        seen.add(top.id)
+    found = [top]
+    for member in found:  # grows while it is read
+        found += [orders[oid] for oid in children.get(member.id, ()) if oid in orders]
+    return found
+
+
+def kept_back(order: Order, kin: Iterable[Order], unwritten: Container[str] = ()) -> bool:
+    """Whether the gateway keeps the order in no market: nothing that transmits was written after it.
+
+    `unwritten`: ids of orders that look licensed, and of which no byte is known to be written.
+    """
+    own = order.broker_order_id or 0
+    return (
+        order.kept
+        and not order.filled
+        and not any(
+            m.session is not None and not m.kept and (m.broker_order_id or 0) > own and m.id not in unwritten
+            for m in kin
+        )
+    )
+
+
+def stranded(order: Order, kin: Sequence[Order]) -> bool:
+    """Whether the gateway keeps the order and nothing of its family is left that would transmit it."""
+    return order.state in _AT_IB and kept_back(order, kin) and not any(m.state is State.QUEUED for m in kin)
 
 
 def is_exit(order: Order, orders: Mapping[str, Order]) -> bool:

@@ -39,7 +39,7 @@ def new_order(event: Event, p: Payload, state: State) -> Order:
         created_at=event.at, updated_at=event.at, epoch=p.get("epoch", event.epoch), seq=event.seq,
         accepted_seq=event.seq, state=state, perm_id=p.get("perm_id"), broker_order_id=p.get("broker_order_id"),
         licence_epoch=event.epoch if p.get("session") is not None else None, session=p.get("session"),
-        correlation_id=event.correlation_id, valid_until=from_iso(p.get("valid_until")),
+        kept=not p.get("transmit", True), correlation_id=event.correlation_id, valid_until=from_iso(p.get("valid_until")),
         external=event.kind == Kind.ORDER_EXTERNAL, extra=_sorted(p.get("extra")) or {}, reason=p.get("reason"),
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def _licensed(book: Book, event: Event, p: Payload) -> None:
 
     def write(order: Order) -> None:
         order.session, order.broker_order_id, order.licence_epoch = session, broker_order_id, event.epoch
-        order.reason = None
+        order.kept, order.reason = not p.get("transmit", True), None
 
     book.change(event, write)
     book.raise_floor(broker_order_id)
@@ -81,6 +81,7 @@ def _repeated(book: Book, event: Event, p: Payload) -> None:
 
     def write(order: Order) -> None:
         order.session, order.licence_epoch, order.reason = session, event.epoch, None
+        order.kept = False  # a repetition transmits
         order.repeats += 1
 
     book.change(event, write)
@@ -92,7 +93,7 @@ def _unlicensed(book: Book, event: Event, p: Payload) -> None:
         raise ValueError(f"order {known.id} was licensed before, and may have been written then")
 
     def write(order: Order) -> None:
-        order.session, order.licence_epoch, order.reason = None, None, p.get("reason")
+        order.session, order.licence_epoch, order.kept, order.reason = None, None, False, p.get("reason")
 
     book.change(event, write)
 

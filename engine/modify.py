@@ -21,6 +21,7 @@ from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.events import Draft, Event, Kind, Payload
+from engine.licences import Licences
 from engine.order import Order, State
 from engine.permit import Licence, Permit
 from engine.request import ChangeRequest
@@ -30,10 +31,17 @@ class Changes:
     """What may be changed now, and the bytes of what was licensed. `live` knows the pairs that this session showed."""
 
     def __init__(
-        self, book: Book, permit: Permit, broker: Broker, live: Cancels, limits: risk.Limits, clock: Clock
+        self,
+        book: Book,
+        permit: Permit,
+        broker: Broker,
+        live: Cancels,
+        licences: Licences,
+        limits: risk.Limits,
+        clock: Clock,
     ) -> None:
         self._book, self._permit, self._broker, self._live = book, permit, broker, live
-        self._limits, self._clock = limits, clock
+        self._licences, self._limits, self._clock = licences, limits, clock
 
     def licence(self, order: Order, request: ChangeRequest) -> Payload:
         """The payload that licenses the change now. Raises Problem 409, 412, 422 or 503; nothing was written then."""
@@ -45,6 +53,8 @@ class Changes:
             raise Problem(409, "order-not-live", "The order cannot be changed now", f"Order {order.id} {now}.")
         if not self._permit.gate_open(self._clock()):
             raise unavailable("gate-shut", " ".join(self._permit.gate_reasons(self._clock())))
+        if (why := self._family_not_sent(order)) is not None:
+            raise unavailable("family-not-sent", f"Order {order.id} cannot be changed yet: {why}.")
         pair = self._live.pair(order.id)
         if pair is None or self._permit.session is None:
             raise unavailable("not-shown-yet", f"The present session has not shown order {order.id} yet; try again.")
@@ -77,6 +87,14 @@ class Changes:
             return f"the order is {order.state}"
         return "the order is being cancelled" if order.cancel_requested else None
 
+    def _family_not_sent(self, order: Order) -> str | None:
+        """Why a change would do more than change: it transmits, and the gateway keeps the order until its family is whole."""
+        kin = family.kin(order, self._book.orders, self._book.children) if order.kept else []
+        unwritten = self._licences.unwritten | self._licences.deciding
+        if not family.kept_back(order, kin, unwritten):
+            return None
+        return "the last member of its family is not sent, and a change would send the family without it"
+
     def write(self, event: Event, reference: str, not_written: Callable[[Draft], None]) -> None:
         """Write what this committed event licenses; what was certainly not written is told by `not_written`."""
         payload, order = event.payload, self._book.orders[event.order_id or ""]
@@ -86,7 +104,7 @@ class Changes:
         outgoing = intent.outgoing(order, reference, parent)
         changed = dataclasses.replace(outgoing, broker_order_id=licence.broker_order_id, **figures)
         try:
-            why = self._over(order) or family.unsendable(order, self._book.orders)
+            why = self._over(order) or self._family_not_sent(order) or family.unsendable(order, self._book.orders)
             why = why or self._permit.refuses_write(licence, self._clock())
             if why is None:  # R2: the check and the write,
                 self._broker.place(changed)  # with no await between them

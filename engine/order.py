@@ -137,6 +137,9 @@ class Order:
     broker_order_id: int | None = None
     licence_epoch: int | None = None
     session: int | None = None
+    kept: bool = (
+        False  # written with transmit=False: the gateway keeps it until a later member of its family transmits it
+    )
     repeats: int = 0  # how often a new licence repeated the one before, under the same broker order id (R1)
     cancel_requested: bool = False
     cancel_session: int | None = None  # the session for which the cancel was licensed

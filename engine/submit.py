@@ -56,7 +56,7 @@ class Desk:
         self._sent_at: dict[str, datetime] = {}  # orders written by this process, until the ledger knows when
         self.contracts = Contracts(broker, book)
         self.cancels = Cancels(book, permit, broker, clock)
-        self.changes = Changes(book, permit, broker, self.cancels, settings.limits, clock)
+        self.changes = Changes(book, permit, broker, self.cancels, self._licences, settings.limits, clock)
         self._families = FamilyKeeper(book, permit, self._licences, self.cancels, self.carry_out, clock)
         self.first_write_at: float | None = None
         book.observers.append(self._applied)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
+from typing import Any
+
 import pytest
 
-from engine.broker import BrokerError
+from engine.broker import BrokerError, Paced
+from engine.errors import Problem
 from engine.events import Kind
 from engine.order import Order, State
+from engine.plain import plain
+from engine.reference import order_id
+from engine.request import parse_change
 from ha.second_try import cancel_late
-from tests.unit.book_factory import shown
-from tests.unit.desk_factory import Scene
-from tests.unit.test_family import ENTRY, bracket, breaks, fill, show
+from tests.unit.book_factory import CLUSTER, shown
+from tests.unit.desk_factory import ASKER, LateCommitter, Scene, request
+from tests.unit.test_family import ENTRY, LOSS, PROFIT, bracket, breaks, fill, show
 
 
 @pytest.fixture
@@ -141,3 +149,160 @@ async def test_one_break_is_open_at_a_time_and_its_answer_counts_for_the_figures
         scene.ledger.add(Kind.BREAK_RESOLVED, parent.id, id=found.id, resolution=resolution)
         scene.tick()
         assert [b.ours["without_exit"] for b in breaks(scene)] == (["10"] if resolution == "seen" else [])
+
+
+# ---- a member that is never sent: the gateway keeps those before it for ever, in no market
+
+
+async def cut_before_the_stop(scene: Scene) -> tuple[Order, Order, Order]:
+    """A bracket of which the gateway took and keeps two; the stop waits, because nothing takes it."""
+    place = scene.wire.place
+
+    def all_but_stops(order: Any) -> None:
+        if order.order_type == "STP":
+            raise Paced("full")
+        place(order)
+
+    scene.wire.place = all_but_stops  # type: ignore[method-assign]
+    parent, profit, loss = await bracket(scene)
+    show(scene, parent, profit, status="Inactive")
+    assert (parent.state, profit.state, loss.state) == (State.WORKING, State.WORKING, State.QUEUED)
+    return parent, profit, loss
+
+
+async def test_what_was_written_to_be_kept_by_the_gateway_is_known_of_each_order(scene: Scene) -> None:
+    assert [o.kept for o in await bracket(scene)] == [True, True, False]
+    assert plain(scene.order(order_id(CLUSTER, "local", "p")))["kept"] is True
+    other = Scene()
+    _, _, loss = await cut_before_the_stop(other)
+    assert loss.kept is False
+
+
+async def change(scene: Scene, order: Order, price: str = "191") -> None:
+    await scene.desk.modify(order.id, parse_change({"revision": order.revision, "limit_price": price}), ASKER)
+
+
+async def test_change_of_a_bracket_that_is_not_out_whole_is_refused_it_would_send_it_without_its_stop(
+    scene: Scene,
+) -> None:
+    parent, profit, _ = await cut_before_the_stop(scene)
+    for order in (parent, profit):
+        with pytest.raises(Problem) as refused:
+            await change(scene, order)
+        assert (refused.value.status, refused.value.kind) == (503, "family-not-sent")
+    assert [(o.broker_order_id, o.transmit) for o in scene.wire.placed] == [(1, False), (2, False)]
+
+
+async def test_change_is_refused_while_the_last_member_is_on_its_way_and_taken_once_it_is_written() -> None:
+    scene = Scene(LateCommitter)
+    scene.shut()
+    task = asyncio.ensure_future(bracket(scene))
+    for _ in range(5):
+        await asyncio.sleep(0)
+        scene.committer.commit_all()
+    parent, profit, loss = await task
+    scene.permit.shut.clear()
+    place, took = scene.wire.place, list[bool]()
+
+    def not_yet(order: Any) -> None:
+        if order.order_type == "STP" and not took:
+            raise Paced("full")
+        place(order)
+
+    scene.wire.place = not_yet  # type: ignore[method-assign]
+    scene.desk.work_queue()
+    scene.committer.commit_all()
+    show(scene, parent, profit, status="Inactive")
+    scene.committer.commit_all()  # the stop's licence is taken back
+    took.append(True)
+    scene.desk.work_queue()  # and it is licensed anew: on its way to the log
+    assert loss.state is State.QUEUED
+    with pytest.raises(Problem) as refused:
+        await change(scene, parent)
+    assert refused.value.kind == "family-not-sent"
+    scene.committer.commit_all()
+    assert scene.wire.placed[-1].transmit
+    changing = asyncio.ensure_future(change(scene, parent))
+    await asyncio.sleep(0)
+    scene.committer.commit_all()
+    await changing
+    assert scene.wire.placed[-1].limit_price == Decimal("191")
+
+
+async def test_change_that_was_licensed_before_its_family_was_found_cut_is_not_written() -> None:
+    scene = Scene()
+    parent, _, loss = await cut_before_the_stop(scene)
+    scene.desk.cancels.shown(parent.id, 1, 901)
+    event = scene.ledger.add(
+        Kind.MODIFY_LICENSED,
+        parent.id,
+        session=1,
+        broker_order_id=1,
+        perm_id=901,
+        revision=1,
+        changes={"limit_price": "191"},
+    )
+    scene.desk.carry_out([event])
+    assert len(scene.wire.placed) == 2
+    assert loss.state is State.QUEUED
+    assert "without" in str(parent.reason)
+
+
+async def test_bracket_whose_last_member_its_client_cancelled_unsent_is_cancelled_instead_of_lying_there(
+    scene: Scene,
+) -> None:
+    parent, profit, loss = await cut_before_the_stop(scene)
+    await scene.desk.cancel(loss.id, ASKER)
+    for _ in range(3):
+        scene.tick()
+    assert (loss.state, parent.cancel_requested) == (State.CANCELLED, True)
+    assert scene.wire.written == [1, 2, -1]
+    scene.ledger.add(Kind.ORDER_CANCELLED, parent.id, reason="cancelled at the broker")
+    scene.tick()
+    assert scene.wire.written == [1, 2, -1, -2], (
+        "IB does not cancel it with its parent: the event is older than 2 s here"
+    )
+    assert profit.cancel_requested
+
+
+async def test_parent_whose_only_child_its_client_cancelled_unsent_is_cancelled(scene: Scene) -> None:
+    place = scene.wire.place
+    scene.wire.place = lambda order: place(order) if not order.parent_id else _full()  # type: ignore[method-assign]
+    wanted = [request("p", **ENTRY), request("c", **LOSS)]
+    parent, child = [order for _, order in await scene.desk.place_all(wanted, ASKER)]
+    show(scene, parent, status="Inactive")
+    scene.tick()
+    assert not parent.cancel_requested, "the child waits and may still be sent"
+    await scene.desk.cancel(child.id, ASKER)
+    scene.tick()
+    assert parent.cancel_requested
+
+
+async def test_bracket_that_went_out_whole_is_left_alone_when_its_last_member_ends(scene: Scene) -> None:
+    parent, profit, loss = await bracket(scene)
+    show(scene, parent, profit, loss)
+    await scene.desk.cancel(loss.id, ASKER)
+    scene.ledger.add(Kind.ORDER_CANCELLED, loss.id, reason="cancelled at the broker")
+    scene.tick()
+    assert not parent.cancel_requested
+    await change(scene, parent)
+    assert scene.wire.placed[-1].limit_price == Decimal("191")
+
+
+async def test_kept_exit_of_a_parent_in_the_market_is_a_missing_one_once_nothing_sends_it(scene: Scene) -> None:
+    parent = await scene.place("p", **ENTRY)
+    show(scene, parent)
+    place = scene.wire.place
+    scene.wire.place = lambda order: _full() if order.order_type == "STP" else place(order)  # type: ignore[method-assign]
+    wanted = [request("c1", **PROFIT), request("c2", **LOSS)]
+    profit, loss = [order for _, order in await scene.desk.place_all(wanted, ASKER)]
+    show(scene, profit, status="Inactive")
+    fill(scene, parent)
+    await scene.desk.cancel(loss.id, ASKER)
+    scene.tick()
+    assert [b.ours["missing"] for b in breaks(scene)] == ["c1"]
+    assert profit.kept
+
+
+def _full() -> None:
+    raise Paced("full")
