@@ -250,6 +250,15 @@ def waits(order: Order, orders: Mapping[str, Order]) -> bool:
     return not parent.filled and (parent.state not in (State.QUEUED, *_AT_IB) or parent.cancel_requested)
 
 
+def left_behind(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> bool:
+    """Whether children of a QUEUED order went out under an order id that it lost (R4): a new licence would send
+    it alone."""
+    out = (*_AT_IB, State.IN_DOUBT)
+    return order.state is State.QUEUED and any(
+        orders[c].state in out for c in children.get(order.id, ()) if c in orders
+    )
+
+
 def kin(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> list[Order]:
     """All orders that hang together with this one, itself too, each behind its parent."""
     top, seen = order, {order.id}

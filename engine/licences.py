@@ -12,7 +12,7 @@ from typing import Any
 from engine.book import Book
 from engine.broker import Broker
 from engine.desk_settings import DeskSettings
-from engine.family import is_needed_exit, waits
+from engine.family import is_needed_exit, left_behind, waits
 from engine.order import Order
 from engine.pace import OrderPace
 from engine.permit import Permit
@@ -67,9 +67,12 @@ class Licences:
         return self._pace.take(symbol, now, count)
 
     def frozen(self, order: Order) -> bool:
-        """Whether the order's contract is held by a break that it does not name, a doubt about it is being decided, or its
-        parent keeps it waiting. The exit of what its parent has opened passes a hold that is about its own family."""
+        """Whether the order's contract is held by a break that it does not name, a doubt about it is being decided, its parent
+        keeps it waiting, or its children went out without it. The exit of what its parent has opened passes a hold that is about
+        its own family."""
         if order.contract_key in self.second_look or waits(order, self._book.orders):
+            return True
+        if left_behind(order, self._book.orders, self._book.children):
             return True
         hold = self._book.holding(*order.contract_key)
         if hold is None or hold.id == order.extra.get("break_id"):

@@ -306,3 +306,37 @@ async def test_kept_exit_of_a_parent_in_the_market_is_a_missing_one_once_nothing
 
 def _full() -> None:
     raise Paced("full")
+
+
+# ---- R4: a parent whose order id was used already, while its children are out under it
+
+
+@pytest.mark.rule(4)
+async def test_parent_that_lost_its_order_id_is_not_sent_alone_while_its_children_are_out(scene: Scene) -> None:
+    parent, profit, loss = await bracket(scene)
+    scene.take(BrokerError(parent.broker_order_id or 0, 103, "Duplicate order id"))
+    for _ in range(3):
+        scene.tick()
+    assert (parent.state, profit.state, loss.state) == (State.QUEUED, State.SENDING, State.SENDING)
+    assert scene.wire.written == [1, 2, 3]
+    scene.take(BrokerError(profit.broker_order_id or 0, 135, "Can't find order with id"))
+    for _ in range(3):
+        scene.tick()
+    assert (parent.state, scene.wire.written) == (State.CANCELLED, [1, 2, 3]), "never sent: its family is not whole"
+
+
+@pytest.mark.rule(4)
+async def test_others_are_not_kept_waiting_by_a_parent_that_lost_its_order_id(scene: Scene) -> None:
+    parent, *_ = await bracket(scene)
+    scene.take(BrokerError(parent.broker_order_id or 0, 103, "Duplicate order id"))
+    scene.tick()
+    other = await scene.place("other", symbol="MSFT")
+    assert other.state is State.SENDING
+
+
+@pytest.mark.rule(4)
+async def test_order_without_children_that_lost_its_order_id_is_sent_under_the_next_one(scene: Scene) -> None:
+    order = await scene.place("a")
+    scene.take(BrokerError(1, 103, "Duplicate order id"))
+    scene.tick()
+    assert (order.state, scene.wire.written) == (State.SENDING, [1, 2])
