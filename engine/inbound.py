@@ -167,7 +167,8 @@ class Inbound:
 
     def _seen(self, order: Order, status: str, perm_id: int, own_id: int, con_id: int) -> None:
         state, before = self._state(order), order.id in self._only_inactive
-        self._desk.cancels.unconfirmed.seen(order.id, status)
+        if not order.external:
+            self._desk.cancels.unconfirmed.seen(order.id, status)
         if status in ENDED and self._has_twin(
             order
         ):  # R26: both have one orderId, and IB chooses which one a cancel ends:

@@ -46,7 +46,7 @@ class Unconfirmed:
         self._marked |= self._waiting | dict.fromkeys(unanswered)
 
     def link_back(self) -> None:
-        """1101 or 1102."""
+        """1101 or 1102, or another session: a gateway without a link tells each new one."""
         self._down = False
 
     @property

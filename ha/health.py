@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.auth import Access
-from engine.clock import Clock, boottime, iso
+from engine.clock import Clock, boottime, iso, utcnow
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.http import Request, Response, Server
 from engine.metrics import CONTENT_TYPE, Metrics
@@ -128,7 +128,7 @@ class Health:
             "gate": {"open": permit.gate_open(now), "reasons": permit.gate_reasons(now)},
             "gateway": {
                 "session": permit.session is not None, "link": permit.session is not None and "link" not in permit.shut,
-                "next_order_id": book.order_id_floor, "next_restart_at": iso(node.tender.next_restart()),
+                "next_order_id": book.order_id_floor, "next_restart_at": iso(node.tender.calendar.next(utcnow())),
             },
             "database": {"reachable": permit.proven(now) if leading else node.tail.reachable, "seq": book.seq},
             "etcd": {"reachable": node.etcd_problem is None, "members": contact.endpoints},

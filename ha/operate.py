@@ -15,7 +15,7 @@ from typing import Any
 from loguru import logger
 
 from engine.auth import Access
-from engine.clock import Clock, boottime
+from engine.clock import Clock, boottime, utcnow
 from engine.desk_settings import Asker
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.http import Request, Response, Server
@@ -125,7 +125,7 @@ class Operate:
         since = self._clock() - node.led_since
         if since < self._rules.between:
             found.append(f"This replica leads for {since:.0f} s only; hand-overs are {self._rules.between:g} s apart.")
-        if (calendar := node.tender.near_restart()) is not None:
+        if (calendar := node.tender.calendar.near(utcnow())) is not None:
             found.append(calendar)
         return found
 

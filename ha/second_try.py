@@ -90,3 +90,12 @@ def cancel_late(committer: Committer, desk: Desk) -> None:
             logger.warning("cancelling order {}, which the gateway may have kept while its link was down: {}", oid, why)
             desk.cancels.ask(committer, order, f"kept by the gateway while its link to IB was down: {why}")
     marks.judged(marks.marked)
+
+
+def judge_late(committer: Committer | None, desk: Desk) -> None:
+    """R6 on a new session, before the gate opens: nobody says 1101 or 1102 to it when its gateway has its link again.
+
+    A gateway that has none tells each new session so; then the marks wait for the link.
+    """
+    if committer is not None and "link" not in desk.permit.shut:
+        cancel_late(committer, desk)

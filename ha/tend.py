@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from loguru import logger
@@ -20,7 +19,7 @@ from engine.submit import Desk
 from ha.calendar import GatewayCalendar
 from ha.phase import TermOver
 from ha.role import On
-from ha.second_try import cancel_late, repeat_doubtful
+from ha.second_try import cancel_late, judge_late, repeat_doubtful
 from ha.takeover import Takeover
 from reconcile.plan import Plan
 from reconcile.run import Early, Reconciler, Result
@@ -71,7 +70,7 @@ class Tender:
         self._takeover, self._session_lost = takeover, session_lost
         self._permit, self._desk, self._broker, self._book = permit, desk, broker, desk.book
         self.reconciler, self._rules, self._clock = reconciler, rules, clock
-        self._calendar = calendar
+        self.calendar = calendar or GatewayCalendar()  # without times: the gateway never restarts by itself
         self._doubts: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._link_back = False
@@ -147,18 +146,6 @@ class Tender:
         if committer is not None:
             self._permit.obey(committer.control)
 
-    def near_restart(self) -> str | None:
-        """A sentence when the gateway's own restart is near, else None."""
-        return None if self._calendar is None else self._calendar.near(utcnow())
-
-    def away_by_calendar(self) -> str | None:
-        """A sentence while the gateway's absence is its own restart, on which no hand-over is spent; else None."""
-        return None if self._calendar is None else self._calendar.away(utcnow())
-
-    def next_restart(self) -> datetime | None:
-        """When the gateway restarts next by its calendar, None where none is set."""
-        return None if self._calendar is None else self._calendar.next(utcnow())
-
     # ---- reconciliation
 
     async def reconcile_session(self) -> On | None:
@@ -172,6 +159,7 @@ class Tender:
         def early(contracts: frozenset[tuple[str, str]], highest_epoch: int) -> None:
             if not opening.done():
                 self._desk.second_look = contracts
+                judge_late(self._takeover.committer, self._desk)
                 opening.set_result(highest_epoch)
 
         if self._second_look is not None:
@@ -197,6 +185,8 @@ class Tender:
         for _ in range(_ATTEMPTS - 1):
             if result.verdict == "unknown":  # the state moved on under each repair
                 result = await self._reconcile(recent, early)
+        if result.gate_may_open:
+            judge_late(self._takeover.committer, self._desk)
         return result
 
     def _agreed(self, result: Result) -> On | None:
@@ -365,7 +355,7 @@ class Tender:
         if self._clock() - self._calendar_read_at < CALENDAR_EVERY:
             return
         self._calendar_read_at = self._clock()
-        if (sentence := self.near_restart()) is not None:
+        if (sentence := self.calendar.near(utcnow())) is not None:
             self._permit.shut["calendar"] = sentence
         else:
             self._permit.shut.pop("calendar", None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 
-from engine.clock import Clock, boottime
+from engine.clock import Clock, boottime, utcnow
 from ha.link import Link
 from ha.node import Node
 from ha.outage import Outage
@@ -147,7 +147,7 @@ class Watch:
             away is None
             or node.state is not State.CONNECTING
             or node.paused
-            or node.tender.away_by_calendar() is not None
+            or node.tender.calendar.away(utcnow()) is not None
         ):
             return
         self.outage.probe_soon()
