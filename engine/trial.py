@@ -24,13 +24,15 @@ _FIRST = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_EXTERNAL, Kind.ORDER_RESTORE
 
 
 class _Layer(Book):
-    """Copies of what some groups touch. It keeps no digest and no order of ids: nobody reads them here."""
+    """Copies of what some groups touch. It keeps no digest and no order of ids: nobody reads them here. Of the indexes only the
+    one by permId, and only of what the groups changed."""
 
     def count(self, entity: Entity) -> None:
         """Nothing: a trial has no digest."""
 
     def _index(self, order: Order) -> None:
-        """Nothing: a trial has no indexes."""
+        if order.perm_id:
+            self.by_perm_id[order.perm_id] = order.id
 
     def evict(self) -> tuple[str, ...]:
         """Nothing: a trial is small."""
@@ -40,7 +42,7 @@ class _Layer(Book):
         """Stand where `other` stands, for all that it touched."""
         for mine, its in (
             (self.orders, other.orders), (self.keys, other.keys), (self.executions, other.executions),
-            (self.exec_by_id, other.exec_by_id), (self.breaks, other.breaks),
+            (self.exec_by_id, other.exec_by_id), (self.breaks, other.breaks), (self.by_perm_id, other.by_perm_id),
         ):  # fmt: skip
             mine.update(its)  # type: ignore[arg-type]
         for break_id in other.breaks:
@@ -95,10 +97,7 @@ class Trial:
                 layer.exec_by_id[payload["exec_id"]] = key
                 self._bring_execution(layer, key)
         elif draft.kind is Kind.ORDER_ADOPTED:
-            for account, root in payload["executions"]:
-                execution = self._bring_execution(layer, (account, root))
-                if execution is not None and execution.order_id is not None:
-                    self._bring_order(layer, execution.order_id)
+            self._adopted(layer, draft)
         elif draft.kind in (Kind.BREAK_OPENED, Kind.BREAK_RESOLVED):
             self._bring_break(layer, payload["id"])
             if draft.kind is Kind.BREAK_RESOLVED and payload["id"] not in layer.open_breaks:
@@ -108,6 +107,16 @@ class Trial:
         keys = [(values["account"], values["root"]) for values in draft.payload["executions"]]
         if draft.order_id in layer.orders or any(self._known(layer, "executions", key) for key in keys):
             raise ValueError(f"order {draft.order_id} is in memory")
+
+    def _adopted(self, layer: _Layer, draft: Draft) -> None:
+        perm_id = draft.payload["perm_id"]
+        holder = self._known(layer, "orders", self._known(layer, "by_perm_id", perm_id))
+        if holder is not None and not holder.external and holder.perm_id == perm_id and holder.id != draft.order_id:
+            raise ValueError(f"permId {perm_id} belongs to order {holder.id}")
+        for account, root in draft.payload["executions"]:
+            execution = self._bring_execution(layer, (account, root))
+            if execution is not None and execution.order_id is not None:
+                self._bring_order(layer, execution.order_id)
 
     def _execution(self, layer: _Layer, draft: Draft) -> None:
         exec_id = draft.payload["exec_id"]

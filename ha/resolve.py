@@ -7,6 +7,7 @@ cannot make a second one. Everything is in the log with the operator's name and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Resolve:
 
     def __init__(self, node: Node, access: Access) -> None:
         self._node, self._access = node, access
+        self._one_at_a_time = asyncio.Lock()  # what one operator decides on, another one's decision must not change
 
     def register(self, server: Server) -> None:
         """All paths of this room."""
@@ -80,26 +82,31 @@ class Resolve:
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"resolution", "reason", "perm_id"})
         word = _word(body, asker.subject)
-        self._committer()
-        found = self._node.book.open_breaks.get(request.params["id"])
-        if found is None:
-            raise Problem(404, "no-such-break", "No such open break", f"There is no open break {request.params['id']}.")
-        if found.order_id is not None and found.kind == "in_doubt":
-            if word["resolution"] not in WORDS:
-                raise invalid(FieldError("resolution", f"for an order in doubt one of {', '.join(WORDS)}"))
-            outcome, why = await self._decide(found, found.order_id, word, body.get("perm_id"), asker)
-        elif found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
-            outcome, why = await self._decide(found, found.order_id, word, None, asker)
-        elif (found.kind, word["resolution"]) == ("position", EXTERNAL_FLOW):
-            outcome, why = await self._external_flow(found, word, asker)
-        else:
-            outcome, why = await self._commit([self._resolved(found, word, asker)])
+        async with self._one_at_a_time:
+            self._committer()
+            found = self._node.book.open_breaks.get(request.params["id"])
+            if found is None:
+                gone = f"There is no open break {request.params['id']}."
+                raise Problem(404, "no-such-break", "No such open break", gone)
+            outcome, why = await self._answered(found, word, body.get("perm_id"), asker)
         if outcome is Outcome.UNKNOWN:
             raise unknown_outcome(f"{why}; look at the break again.")
         if outcome is Outcome.REFUSED:
             raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
         logger.warning("break {} ({}) resolved by {}: {}", found.id, found.kind, asker.subject, word)
         return Response(200, views.found_break(found))
+
+    async def _answered(self, found: Break, word: Payload, perm_id: Any, asker: Asker) -> Answer:
+        """What became of this word on this break. Raises Problem."""
+        if found.order_id is not None and found.kind == "in_doubt":
+            if word["resolution"] not in WORDS:
+                raise invalid(FieldError("resolution", f"for an order in doubt one of {', '.join(WORDS)}"))
+            return await self._decide(found, found.order_id, word, perm_id, asker)
+        if found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
+            return await self._decide(found, found.order_id, word, None, asker)
+        if (found.kind, word["resolution"]) == ("position", EXTERNAL_FLOW):
+            return await self._external_flow(found, word, asker)
+        return await self._commit([self._resolved(found, word, asker)])
 
     async def _decide(self, found: Break, oid: str, word: Payload, perm_id: Any, who: Asker) -> Answer:
         """R1, R25: on a fresh snapshot. From the barrier behind it to the log nothing is awaited."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.events import Draft, Kind
+from engine.adopt import adopted as adopted_by_fold
+from engine.events import Draft, Kind, place
 from engine.order import State
 from engine.reference import order_id
 from engine.trial import Trial
@@ -170,9 +171,11 @@ def test_the_log_refuses_executions_of_another_order_of_ours_and_a_merger_of_one
     taken = {"perm_id": 77, "executions": [[ACCOUNT, "0009"]]}
     adopted = Draft(Kind.ORDER_ADOPTED, taken, NOON, lost)
     assert f"belongs to order {other}" in (Trial(ledger.book).refuses([adopted]) or "")
+    with pytest.raises(ValueError, match=f"execution 0009.01 belongs to order {other}"):
+        adopted_by_fold(ledger.book, place(adopted, ledger.book.seq + 1, 5), taken)
     merged = Draft(Kind.ORDER_MERGED, {"into": lost}, NOON, other)
     assert "one of ours" in (Trial(ledger.book).refuses([merged]) or "")
-    unknown = Draft(Kind.ORDER_ADOPTED, {"perm_id": 77, "executions": [[ACCOUNT, "0010"]]}, NOON, lost)
+    unknown = Draft(Kind.ORDER_ADOPTED, {"perm_id": 78, "executions": [[ACCOUNT, "0010"]]}, NOON, lost)
     assert "no execution 0010" in (Trial(ledger.book).refuses([unknown]) or "")
 
 
@@ -183,3 +186,29 @@ def test_the_lost_one_that_surfaces_after_an_adoption_is_a_twin(ledger: Ledger, 
         snap(shown(perm_id=77), shown(perm_id=88, reference=reference(lost), client_id=CLIENT, broker_order_id=1))
     )
     assert "twin" in [found.kind for found in ledger.book.open_breaks.values()]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_log_refuses_that_two_orders_in_doubt_become_one_order_of_the_broker(
+    ledger: Ledger, lost: str, recorded: bool, together: bool
+) -> None:
+    """Two operators decide on the same book; `together`: in one statement."""
+    other = ledger.accept("other", session=2)
+    ledger.add(Kind.ORDER_IN_DOUBT, other, reason="not shown")
+    there = snap(shown(perm_id=77))
+    if recorded:
+        ledger.repair(there)
+    first, second = (
+        adoption(ledger.book, there, ME, Adoption(ledger.order(oid), 77, "op", "c", NOON)) for oid in (lost, other)
+    )
+    trial = Trial(ledger.book)
+    if together:
+        assert trial.refuses(first) is None
+    else:
+        ledger.write(*first)
+        trial = Trial(ledger.book)
+    assert f"permId 77 belongs to order {lost}" in (
+        trial.refuses([d for d in second if d.kind != Kind.ORDER_MERGED]) or ""
+    )
+    assert trial.refuses(second) is not None

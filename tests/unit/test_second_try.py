@@ -2,91 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
-from engine.broker import Admitted
-from engine.order import Order, State
-from ha.lease import Held
+from engine.order import State
 from ha.role import On
 from ha.second_try import cancel_late
-from ha.takeover import Rules, Takeover
-from ha.tend import Tender, TendRules
-from ha.term import Phases
-from reconcile.run import Reconciler
-from tests.unit.book_factory import ACCOUNT, CLIENT, CLUSTER, shown
-from tests.unit.desk_factory import Scene
-
-LATE = 600.0
-
-
-class Led(Scene):
-    """A leader whose tender is real; what a takeover would give it is made up."""
-
-    def __init__(self, **rules: Any) -> None:
-        super().__init__()
-
-        async def nothing(*_: object) -> None:
-            """A note that costs nothing."""
-
-        takeover: Any = SimpleNamespace(
-            committer=self.committer, phases=Phases(), place_known=False, must_hold=None, term=None, claim_above=lambda _: None,
-            note_phases=nothing, remember=nothing,
-        )  # fmt: skip
-        self.takeover = takeover
-        reconciler = Reconciler(
-            self.ledger.book, self.wire, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: self.permit.session
-        )
-        self.tender = Tender(
-            takeover, lambda _: None, permit=self.permit, desk=self.desk, broker=self.wire, reconciler=reconciler,
-            rules=TendRules(**rules),
-        )  # fmt: skip
-
-    @property
-    def marked(self) -> tuple[str, ...]:
-        return self.desk.cancels.unconfirmed.marked
-
-    def later(self, seconds: float = LATE) -> None:
-        """So much later by the database's clock."""
-        self.committer.database_offset = seconds
-
-    def show(self, order: Order, status: str = "Submitted", perm_id: int = 901, **fields: Any) -> None:
-        """The gateway shows an order of ours, in the stream and in each list from now on."""
-        fact = shown(
-            order.id, perm_id, broker_order_id=order.broker_order_id, status=status, order_type=order.order_type,
-            symbol=order.symbol, limit_price=order.limit_price, **fields,
-        )  # fmt: skip
-        self.wire.show(fact)
-        self.take(fact)
-
-    async def dial(self, *, link: bool = True) -> None:
-        """The session is lost, and a gateway is dialled, by the takeover's own code; without its link it says so at once."""
-        if self.permit.session is not None:
-            self.permit.session = None
-            self.desk.session_lost()
-
-        async def connect(_: float) -> Admitted:
-            if not link:
-                self.tender.link_lost()
-            return Admitted(self.ledger.book.order_id_floor, (ACCOUNT,))
-
-        async def held() -> Held:
-            return Held(1, 2, 1e12)
-
-        async def proven() -> None:
-            """The epoch is proven."""
-
-        self.committer.prove_now, self.committer.control, self.wire.connect = proven, {}, connect  # type: ignore[method-assign]
-        lease: Any = SimpleNamespace(verify=held)
-        nobody: Any = None
-        dialler = Takeover(
-            self.ledger.book, self.permit, self.desk, self.inbound, self.wire, lease, nobody, nobody, nobody, CLIENT, Rules(),
-            on_fenced=lambda _: None,
-        )  # fmt: skip
-        dialler.committer = self.committer
-        assert await dialler.connect() is On.ADMITTED
+from tests.unit.book_factory import shown
+from tests.unit.led_factory import Led
 
 
 @pytest.mark.rule(6)
