@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from engine import views
+from engine import accept, views
 from engine.archive import Archive
 from engine.auth import Access
 from engine.book import Book
@@ -22,7 +22,7 @@ from engine.lists import Asked, Lists
 from engine.order import Order, State
 from engine.reference import order_id
 from engine.repeat import Repeats
-from engine.request import OrderRequest, conflict, parse_batch, parse_change, parse_order, same_order
+from engine.request import OrderRequest, parse_batch, parse_change, parse_order
 from engine.submit import Desk
 
 MAX_PAGE = 1000
@@ -99,9 +99,7 @@ class Api:
     def _repeated(self, wanted: OrderRequest, asker: Asker) -> Order | None:
         """R36: a standby answers 200 to a POST only if its book has the key and the same body."""
         known = self._book.orders.get(order_id(self._desk.settings.cluster, asker.subject, wanted.client_order_id))
-        if known is not None and known.body is not None and not same_order(known.body, wanted):
-            raise conflict(wanted.client_order_id)
-        return known
+        return None if known is None else accept.same(known, wanted)
 
     async def _evidence(self, order: Order, seconds: float) -> Order:
         """Wait for the broker's first evidence, or until the time is up."""

@@ -17,6 +17,7 @@ from engine.archive import Archive, LookedUp, Wanted
 from engine.auth import Access
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, OrderStatus
+from engine.errors import Problem
 from engine.events import Draft, Event, Kind
 from engine.evicted import Evicted, Numbers
 from engine.metrics import Metrics
@@ -24,6 +25,7 @@ from engine.order import State
 from engine.plain import execution_from, order_from, plain
 from engine.recall import Recalled, recalled_orders
 from engine.reference import order_id
+from engine.request import parse_order
 from engine.trial import Trial
 from reconcile.diff import compare
 from reconcile.left import sift, to_recall
@@ -608,6 +610,21 @@ async def test_nothing_of_a_replica_grows_with_the_orders_that_ended() -> None:
     assert {k: (before.get(k, 0), n) for k, n in after.items() if n > before.get(k, 0) + 6} == {}
     assert scene.ledger.book.evicted.orders == 294
     assert len(scene.ledger.book.orders) == 6
+
+
+@pytest.mark.rule(36)
+@pytest.mark.rule(37)
+def test_a_standby_does_not_call_another_body_a_repetition_where_the_first_one_is_not_known() -> None:
+    ledger, wanted = Ledger(), {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10"}
+    oid = ledger.accept("k1", body=None, order_type="MKT", limit_price=None)
+    scene = Scene()
+    standby = Api(ledger.book, scene.desk, scene.inbound, Access(), lambda: None, Archive(ledger.book, None))  # type: ignore
+    same = standby._repeated(parse_order(wanted | {"order_type": "MKT"}), ASKER)
+    assert same is not None
+    assert same.id == oid
+    for other in ({"side": "SELL"}, {"quantity": "500"}, {"symbol": "IBM"}, {"order_type": "MOC"}):
+        with pytest.raises(Problem, match="k1"):
+            standby._repeated(parse_order(wanted | {"order_type": "MKT"} | other), ASKER)
 
 
 # ---- numbers
