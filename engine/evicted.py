@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 ROOM = 1 << 19
 """Numbers in one generation; there are two, and the older one goes when the younger is full."""
 
+_MASK = (1 << 64) - 1
 _BUCKETS = 16381  # a prime: permIds are consecutive, and what is looked up is found among some tens of others
 
 
 @dataclass(slots=True)
 class Numbers:
-    """Numbers below 2^64. Those that differ in the last 8 bits only lie side by side."""
+    """Numbers of 64 bits, a negative one as its two's complement. Those that differ in the last 8 bits only lie side by side."""
 
     room: int = ROOM
     young: dict[int, array[int]] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Numbers:
 
     def add(self, number: int) -> None:
         """Note `number`, forgetting the older generation when there is no room."""
+        number &= _MASK  # what IB sends as a permId is signed
         if self.count >= self.room:
             self.forgotten += sum(map(len, self.old.values()))
             self.old, self.young, self.count = self.young, {}, 0
@@ -35,6 +37,7 @@ class Numbers:
         self.count += 1
 
     def __contains__(self, number: int) -> bool:
+        number &= _MASK
         bucket = (number >> 8) % _BUCKETS
         return number in self.young.get(bucket, ()) or number in self.old.get(bucket, ())
 

@@ -17,6 +17,8 @@ from engine.archive import Archive, LookedUp, Wanted
 from engine.auth import Access
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, OrderStatus
+from engine.checkpoint import dump, load
+from engine.digest import written
 from engine.errors import Problem
 from engine.events import Draft, Event, Kind
 from engine.evicted import Evicted, Numbers
@@ -119,6 +121,21 @@ def test_the_oldest_end_leaves_first_with_all_that_names_it() -> None:
     assert (book.evicted.orders, book.evicted.executions) == (2, 2)
     assert (len(book.by_perm_id), len(book.by_broker_id), len(book.keys)) == (2, 2, 2)
     assert (len(book.executions), len(book.exec_by_id), len(book.executions_of), len(book.numbers)) == (2, 2, 2, 2)
+    in_step(ledger)
+
+
+def test_an_order_with_a_negative_number_leaves_as_any_other_and_is_known() -> None:
+    ledger = Small()
+    oid = ledger.working("negative", perm_id=-5)
+    ledger.fill(oid, "0500.01", perm_id=-5)
+    for n in range(3):
+        ledger.filled(n)
+    assert oid not in ledger.book.orders
+    assert -5 in ledger.book.evicted.perm_ids
+    assert 5 not in ledger.book.evicted.perm_ids
+    again = Book(2)
+    load(again, dump(ledger.book), written(ledger.book.digest))
+    assert -5 in again.evicted.perm_ids
     in_step(ledger)
 
 
@@ -630,7 +647,7 @@ def test_a_standby_does_not_call_another_body_a_repetition_where_the_first_one_i
 # ---- numbers
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=200), st.integers(1, 50))
+@given(st.lists(st.integers(-(2**63), 2**64 - 1), max_size=200), st.integers(1, 50))
 def test_numbers_remember_the_newest_and_say_when_they_forgot(numbers: list[int], room: int) -> None:
     kept = Numbers(room)
     for number in numbers:
