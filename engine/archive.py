@@ -59,12 +59,12 @@ class Archive:
     async def look_up(self, wanted: Wanted, known: LookedUp) -> None:
         """Ask for all of `wanted` that `known` has no answer about, and note the answers there. Raises StoreError."""
         perm_ids = wanted.perm_ids - known.perm_ids.keys()
+        leaving = self._leaving_perm_ids()
         for part in _parts(perm_ids):
             rows = await self._run("orders_of_perm_ids", {"perm_ids": part})
             known.perm_ids |= dict.fromkeys(part) | {row["perm_id"]: row["id"] for row in rows}
-        for (kind, _), entity in self._book.leaving.items():
-            if kind == "order" and isinstance(entity, Order) and entity.perm_id in perm_ids:
-                known.perm_ids[entity.perm_id] = entity.id
+        leaving |= self._leaving_perm_ids()
+        known.perm_ids |= {number: oid for number, oid in leaving.items() if number in perm_ids}
         found = {oid for number in wanted.perm_ids if (oid := known.perm_ids[number]) is not None}
         keys = (wanted.executions | wanted.loose) - known.executions.keys()
         known.executions |= await self._executions(keys)
@@ -75,12 +75,14 @@ class Archive:
         """Those of these orders that the ledger has, in their last state. Raises StoreError."""
         found: dict[str, Recalled] = {}
         for part in _parts(ids):
+            leaving = self._leaving_executions()
             events = await self._run("events_of_orders", {"ids": part})
             rows = {
                 (row["account"], row["root"]): row for row in await self._run("executions_of_orders", {"ids": part})
             }
             executions = {key: execution_of(row) for key, row in rows.items()}
-            executions |= {key: e for key, e in self._leaving_executions() if e.order_id in part}
+            leaving |= self._leaving_executions()
+            executions |= {key: e for key, e in leaving.items() if e.order_id in part}
             archived = from_tables(await self._run("orders_of_archived_parts", {"ids": part}), executions.values())
             whole = [event for event in map(event_of, events) if event.order_id not in archived]
             found |= recalled_orders(whole, executions.values()) | archived
@@ -97,17 +99,22 @@ class Archive:
 
     async def _executions(self, keys: Collection[Key]) -> dict[Key, Execution | None]:
         found: dict[Key, Execution | None] = dict.fromkeys(keys)
+        leaving = self._leaving_executions()
         for part in _parts(keys):
             named = json.dumps([{"account": account, "root": root} for account, root in part])
             for row in await self._run("executions_named", {"keys": named}):
                 found[row["account"], row["root"]] = execution_of(row)
-        return found | {key: e for key, e in self._leaving_executions() if key in found}
+        leaving |= self._leaving_executions()
+        return found | {key: e for key, e in leaving.items() if key in found}
 
-    def _leaving_executions(self) -> Iterator[tuple[Key, Execution]]:
-        """Executions that left memory and are not in the tables yet."""
-        for entity in self._book.leaving.values():
-            if isinstance(entity, Execution):
-                yield (entity.account, entity.root), entity
+    # What left memory and is not in the tables yet. Both are read before the tables and after them: a statement that began before
+    # the projector's commit does not see what that wrote, and its answer may come when the book has let go of it already.
+
+    def _leaving_executions(self) -> dict[Key, Execution]:
+        return {(e.account, e.root): e for e in self._book.leaving.values() if isinstance(e, Execution)}
+
+    def _leaving_perm_ids(self) -> dict[int, str]:
+        return {o.perm_id: o.id for o in self._book.leaving.values() if isinstance(o, Order) and o.perm_id}
 
     async def _run(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
         if not self._connection.is_open:

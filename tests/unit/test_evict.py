@@ -527,6 +527,51 @@ def test_a_standby_notes_nothing_that_is_in_the_tables() -> None:
     assert set(standby.dirty.values()) == {leader.book.seq}
 
 
+# ---- read back
+
+
+class Racing:
+    """A connection whose answers were taken before the projector's commit, and come after it."""
+
+    is_open = True
+
+    def __init__(self, ledger: Small, **answers: list[dict[str, Any]]) -> None:
+        self.ledger, self.answers = ledger, answers
+
+    async def run(self, name: str, _parameters: Any, *_: Any) -> list[dict[str, Any]]:
+        self.ledger.book.projected_to(self.ledger.book.seq)
+        return self.answers.get(name, [])
+
+
+def log_rows(ledger: Small) -> list[dict[str, Any]]:
+    names = {"kind": "event_type", "at": "timestamp", "subject": "user_id"}
+    return [{names.get(f.name, f.name): getattr(event, f.name) for f in fields(event)} for event in ledger.log]
+
+
+@pytest.mark.guarantee(5)
+async def test_a_read_that_the_projector_overtakes_loses_nothing_of_what_left() -> None:
+    ledger = Small()
+    oid = ledger.filled(0)
+    for n in range(1, 4):
+        ledger.filled(n)
+    key = (ACCOUNT, "0000")
+    assert ("execution", key) in ledger.book.leaving
+    book = copy.deepcopy(ledger.book)
+    archive = Archive(
+        ledger.book, Racing(ledger, events_of_orders=[r for r in log_rows(ledger) if r["order_id"] == oid])
+    )  # type: ignore[arg-type]
+    found = (await archive.orders([oid]))[oid]
+    assert found == ledger.recalled(oid)
+    for asked, answer in (
+        (Wanted(executions={key}), LookedUp(executions={key: ledger.whole.executions[key]})),
+        (Wanted(perm_ids={900}), LookedUp(perm_ids={900: oid}, orders={oid: None})),
+    ):
+        ledger.book = copy.deepcopy(book)
+        known = LookedUp()
+        await Archive(ledger.book, Racing(ledger)).look_up(asked, known)  # type: ignore[arg-type]
+        assert (known.executions, known.perm_ids) == (answer.executions, answer.perm_ids)
+
+
 # ---- the way in
 
 
