@@ -236,6 +236,7 @@ def _grant(connection: sqlalchemy.Connection, role: str) -> None:
         sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(_COMMAND),
         sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(_COMMAND, me),
         sql.SQL("GRANT EXECUTE ON FUNCTION ledger.close_part(bigint, date, bigint) TO {}").format(me),
+        sql.SQL("GRANT EXECUTE ON FUNCTION ledger.end_rebuild() TO {}").format(me),
     ]
     for statement in statements:
         raw.execute(statement)

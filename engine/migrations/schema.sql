@@ -421,6 +421,20 @@ BEGIN
 END $function$;
 REVOKE ALL ON FUNCTION ledger.drop_part(bigint,text,text,text) FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION ledger.end_rebuild()
+ RETURNS bigint
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'ledger', 'pg_temp'
+AS $function$
+    SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a
+     WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() AND a.usename = current_user
+       AND a.application_name = 'adapter-ledger'
+       AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.database = a.datid
+                      AND l.relation = 'ledger.write_gate'::regclass)
+$function$;
+REVOKE ALL ON FUNCTION ledger.end_rebuild() FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION ledger.event_in_place()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -443,6 +457,7 @@ BEGIN
     NEW.created_at := clock_timestamp();
     RETURN NEW;
 END $function$;
+REVOKE ALL ON FUNCTION ledger.event_in_place() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION ledger.event_is_forever()
  RETURNS trigger
@@ -451,6 +466,7 @@ AS $function$
 BEGIN
     RAISE EXCEPTION 'the event log is append-only' USING ERRCODE = 'PA004';
 END $function$;
+REVOKE ALL ON FUNCTION ledger.event_is_forever() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION ledger.fence()
  RETURNS trigger
@@ -470,6 +486,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+REVOKE ALL ON FUNCTION ledger.fence() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION ledger.fence_holds(p_other bigint)
  RETURNS boolean
@@ -584,6 +601,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+REVOKE ALL ON FUNCTION ledger.take_keys() FROM PUBLIC;
 
 CREATE TRIGGER a_fence BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON ledger.event FOR EACH STATEMENT EXECUTE FUNCTION ledger.fence();
 CREATE TRIGGER forever BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.event FOR EACH STATEMENT EXECUTE FUNCTION ledger.event_is_forever();

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from engine.book import Book
 from engine.commit import Committer, Outcome
@@ -95,6 +96,22 @@ def test_the_adapters_role_cannot_take_the_fence_away(urls: Urls) -> None:
     ):
         with psycopg.connect(urls.adapter) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement)
+
+
+@pytest.mark.rule(10)
+@pytest.mark.rule(37)
+@pytest.mark.parametrize("function", ["take_keys", "event_in_place", "fence", "event_is_forever"])
+def test_the_adapters_role_cannot_hang_what_writes_as_the_owner_on_a_table_of_its_own(
+    urls: Urls, function: str
+) -> None:
+    with psycopg.connect(urls.adapter) as connection:
+        connection.execute("CREATE TEMP TABLE mine (event_type text, order_id text, user_id text, payload jsonb)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(
+                sql.SQL("CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION ledger.{}()").format(
+                    sql.Identifier(function)
+                )
+            )
 
 
 async def test_the_log_is_append_only_even_for_its_owner(urls: Urls) -> None:

@@ -251,7 +251,7 @@ async def test_a_log_from_before_the_months_is_taken_over_with_its_rows_and_keys
         owner.execute("INSERT INTO ledger.alembic_version VALUES ('0002')")
         owner.execute("SELECT ledger.claim(0, 0, %s)", (json.dumps({**TERM_ROW}),))
         owner.execute("SELECT ledger.append(1, %s)", (json.dumps(_orders(1, 2, 3)),))
-    assert migrate(urls.owner, urls.adapter, IDENTITY).version == "0005"
+    assert migrate(urls.owner, urls.adapter, IDENTITY).version == "0006"
     keeper = await opened(urls.adapter)
     await keeper.run("append", {"epoch": 1, "events": json.dumps(_orders(4))})
     with pytest.raises(Refused) as refused:
