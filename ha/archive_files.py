@@ -19,6 +19,10 @@ from typing import IO, Any
 
 from engine.events import Event
 
+_ELSEWHERE = (
+    "Each cluster needs a directory of its own: name another one; if nobody needs this file, move it away first."
+)
+
 
 class BadArchive(Exception):
     """A file is not what its manifest says, or is not there. The text is a sentence."""
@@ -79,15 +83,35 @@ class Writer:
         self._raw.flush()
         os.fsync(self._raw.fileno())
         self._raw.close()
+        if self._path.exists() and not self._holds_this():
+            raise BadArchive(f"{self._path} is there already and holds other events. {_ELSEWHERE}")
         self._fresh.rename(self._path)
         _sync(self._path.parent)
-        again, lines = hashlib.sha256(), 0
-        for line in _lines(self._path):
-            again.update(line)
-            lines += 1
-        if (again.digest(), lines) != (self._text.digest(), self.events):
+        if not self._holds_this():
             raise BadArchive(f"{self._path} reads back otherwise than it was written.")
         return _sha256(self._path), self._path.stat().st_size
+
+    def _holds_this(self) -> bool:
+        found, lines = hashlib.sha256(), 0
+        for line in _lines(self._path):
+            found.update(line)
+            lines += 1
+        return (found.digest(), lines) == (self._text.digest(), self.events)
+
+
+def refuse_anothers(directory: Path, cluster: str, part: str, seqs: tuple[int, int]) -> None:
+    """Raises BadArchive when the directory has this part of another cluster, or with other events than `seqs`, first and last.
+
+    Those may be the only ones that are left: nothing here is ever written over by another log's.
+    """
+    if not manifest_path(directory, part).exists():
+        return
+    there = read_manifest(directory, part)
+    if there.cluster != cluster or (there.from_seq, there.last_seq) != seqs:
+        raise BadArchive(
+            f"{manifest_path(directory, part)} is of events {there.from_seq} to {there.last_seq} of cluster {there.cluster!r}, "
+            f"events {seqs[0]} to {seqs[1]} of {cluster!r} would go there. {_ELSEWHERE}"
+        )
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -102,15 +126,18 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     _sync(directory)
 
 
-def read_manifest(directory: Path, part: str) -> Manifest:
-    """Raises BadArchive."""
+def read_manifest(directory: Path, part: str, cluster: str | None = None) -> Manifest:
+    """`cluster`: whose it must be. Raises BadArchive."""
     path = manifest_path(directory, part)
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        found = Manifest(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise BadArchive(f"{path} is missing: name the directory that `adapter archive` wrote to.") from None
     except (ValueError, TypeError) as error:
         raise BadArchive(f"{path} is no manifest of an archived part: {error}") from error
+    if cluster not in (None, found.cluster):
+        raise BadArchive(f"{path} is of cluster {found.cluster!r}, this is {cluster!r}: name its own directory.")
+    return found
 
 
 def events(directory: Path, manifest: Manifest, sha256: str | None = None) -> Iterator[Event]:

@@ -101,6 +101,7 @@ def _planned(part: Part) -> dict[str, Any]:
 async def _write(log: Log, book: Book, directory: Path, cluster: str, part: Part, say: Progress) -> files.Manifest:
     """One part as files, folded on the way; `book` stands at its end afterwards."""
     assert part.last_seq is not None
+    files.refuse_anothers(directory, cluster, part.name, (part.from_seq, part.last_seq))
     with files.Writer(directory, part.name) as out:
         while rows := await log.run("log_rows", {"after": book.seq, "last": part.last_seq, "limit": BATCH}):
             for row in rows:

@@ -95,7 +95,8 @@ class Log:
         """Events after `after` up to `last`. Raises LedgerProblem, BadArchive, StoreError."""
         for part in await self.parts():
             if part.archived and part.last_seq is not None and part.last_seq > after < last:
-                for event in self._from_file(part):
+                [me] = await self.run("identity")
+                for event in self._from_file(part, me["cluster"]):
                     if after < event.seq <= last:
                         yield event
                 after = min(part.last_seq, last)
@@ -104,12 +105,12 @@ class Log:
                 yield event_of(row)
             after = rows[-1]["seq"]
 
-    def _from_file(self, part: Part) -> Any:
+    def _from_file(self, part: Part, cluster: str) -> Any:
         if self._archive is None:
             raise LedgerProblem(
                 f"Events {part.from_seq} to {part.last_seq} are archived: name the directory of their files with --archive DIR."
             )
-        return files.events(self._archive, files.read_manifest(self._archive, part.name), part.sha256)
+        return files.events(self._archive, files.read_manifest(self._archive, part.name, cluster), part.sha256)
 
     async def fold(self, book: Book, last: int, each: Callable[[Event], None] = lambda _: None) -> None:
         """Fold `book` on to event `last`; `each` is told of every event after it was folded."""

@@ -29,7 +29,7 @@ from ha.ledger_archive import archive, due, month_before
 from ha.ledger_log import LedgerProblem, Log
 from ha.ledger_rebuild import Report, rewrite, verify, write_checkpoint
 from ha.tail import Tail
-from tests.integration.pg_fixture import Urls
+from tests.integration.pg_fixture import Postgres, Urls
 from tests.integration.test_fence import claim, opened
 from tests.integration.test_log_months import close_month, parts
 from tests.unit.book_factory import Ledger
@@ -90,12 +90,17 @@ def traffic(ledger: Ledger, name: str) -> Callable[[], list[Event]]:
 @pytest.fixture
 async def ledger(urls: Urls) -> Ledger:
     """A log in three parts; its tables stand at its end."""
+    return await ledger_in(urls)
+
+
+async def ledger_in(urls: Urls, names: str = "m") -> Ledger:
+    """That log, with orders of these names."""
     made = Ledger(epoch=5)
     made.session()
     connection = await opened(urls.adapter)
     assert await claim(connection, 0, at_least=4) == 5
     await append(connection, made.log[:], made.book)
-    for name, month in zip(("m1", "m2", "m3"), [*MONTHS, None], strict=True):
+    for name, month in zip((f"{names}1", f"{names}2", f"{names}3"), [*MONTHS, None], strict=True):
         await append(connection, traffic(made, name)(), made.book)
         if month is not None:
             assert close_month(urls.owner, 5, month) is not None
@@ -220,6 +225,38 @@ async def test_a_file_that_was_damaged_is_refused_with_its_name(
         files.manifest_path(tmp_path, part).unlink()
     with pytest.raises(files.BadArchive, match=part):
         await verified(urls, tmp_path)
+
+
+@pytest.mark.parametrize("cluster", ["test1", "other"])
+@pytest.mark.guarantee(4)
+async def test_the_months_of_another_log_are_never_written_over(
+    urls: Urls, postgres_server: Postgres, ledger: Ledger, tmp_path: Path, cluster: str
+) -> None:
+    report = await run(urls, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = await ledger_in(postgres_server.fresh(), "z")
+    assert other.book.seq == ledger.book.seq
+    async with owner_log(urls, tmp_path) as log:
+        with pytest.raises(files.BadArchive, match="Each cluster needs a directory of its own"):
+            await archive(log, tmp_path, cluster, LAST, dry_run=False, say=ignore)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(before) == 2 * len(report.archived) == 4
+    assert len(parts(urls.owner)) == 3
+
+
+async def test_a_part_whose_file_was_written_by_an_interrupted_run_goes_the_next_time(
+    urls: Urls, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Log, "keep_checkpoint", no_checkpoint)
+        with pytest.raises(OSError, match="ended"):
+            await run(urls, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert len((await run(urls, tmp_path)).archived) == 2
+
+
+async def no_checkpoint(*_: object) -> None:
+    raise OSError("ended here")
 
 
 async def test_a_log_that_gives_another_digest_than_the_leader_proved_is_not_archived(
