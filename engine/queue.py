@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from engine import intent
@@ -16,12 +17,14 @@ from engine.clock import utcnow
 from engine.commit import Committer, Outcome
 from engine.desk_settings import DeskSettings
 from engine.events import Event, Kind
-from engine.family import parent_of, units
+from engine.family import TOGETHER, parent_of, units
 from engine.licences import Licences
 from engine.order import Order, State
 from engine.permit import Permit
 
 UNSENT = "cancelled before it was sent"
+AT_ONCE = 500
+"""Orders of a long queue that one look is about, so that the event loop is not kept busy by it."""
 
 
 class Queue:
@@ -37,13 +40,14 @@ class Queue:
     ) -> None:
         self._book, self._permit, self._settings = book, permit, settings
         self._licences, self._carry_out = licences, carry_out
+        self._round: list[str] = []  # what has not been looked at yet in this round of a long queue, the next one last
 
     def work(self, committer: Committer, now: float) -> None:
         """License what waits, in accept order, as far as gate and pace allow; end what is too old (R8)."""
         if not self._permit.proven(now) or not self._book.queued or self.held:
             return
         opened, at = self._permit.gate_open(now) and self._permit.halted is None, database_now(committer)
-        for family in units(self._book.orders[oid] for oid in self._book.queued):
+        for family in self._looked_at(opened):
             if any(order.id in self._licences.deciding for order in family):
                 continue
             late = {o.id: why for o in family if (why := intent.too_old(o, at, self._settings.max_intent_age))}
@@ -59,6 +63,30 @@ class Queue:
                 if opened and self._licences.take(family[0].symbol, now, len(family)):
                     licences = self._licences.issue([o.id for o in family])
                     self._decide(committer, Kind.ORDER_LICENSED, licences, family)
+
+    def _looked_at(self, opened: bool) -> list[list[Order]]:
+        """What this tick looks at: all that waits, or of a long queue its front while the gate is open, and a part in turn.
+
+        The event loop is not kept busy by a queue of many thousands: its front is what may be sent, in accept order (R9), and
+        ages and cancels of the others come round. A family of which a part lies elsewhere waits for the tick that sees all of it.
+        """
+        queued = self._book.queued
+        if len(queued) <= AT_ONCE:
+            return units(self._book.orders[oid] for oid in queued)
+        if not self._round:
+            self._round = list(queued)[::-1]
+        turn = [self._round.pop() for _ in range(min(AT_ONCE, len(self._round)))]
+        ids = dict.fromkeys([*(islice(queued, AT_ONCE) if opened else ()), *(oid for oid in turn if oid in queued)])
+        return [family for family in units(self._book.orders[oid] for oid in ids) if self._whole(family)]
+
+    def _whole(self, family: Sequence[Order]) -> bool:
+        members = {order.id for order in family}
+        name = family[0].extra.get(TOGETHER)
+        if name is None:
+            return True
+        near = {kin for oid in (name, *members) for kin in (oid, *self._book.children.get(oid, ()))}
+        others = (self._book.orders[oid] for oid in near - members if oid in self._book.orders)
+        return not any(o.state is State.QUEUED and o.extra.get(TOGETHER) == name for o in others)
 
     def _parents_sent(self, family: Sequence[Order]) -> bool:
         """Whether no parent of these waits for a licence of its own."""
