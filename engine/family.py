@@ -7,7 +7,7 @@ sent again (R1), nobody's position is closed by itself; a cancel is asked for on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +23,8 @@ OPERATOR_DEAD = "operator_dead"
 CLOSED, SURFACED = "closed by itself", "surfaced by itself"
 """How a break of a missing exit is resolved by nobody's word: it answers nothing that comes later."""
 OUTLIVED_FOR = 2.0
-"""Seconds that IB has to cancel the children of a parent that ended; then each is cancelled on its own."""
+"""Seconds that IB has to cancel the children of a parent that ended, then each is cancelled on its own; and for the execution
+that ended an exit's sibling to come."""
 
 
 class Act(StrEnum):
@@ -69,8 +70,13 @@ class Family:
         return [
             c for c in self.children
             if c.state in (State.REJECTED, State.EXPIRED, State.IN_DOUBT) or c.id in self.stranded
+            or (self.traded and _dropped(c) and self.ended_for(c) > OUTLIVED_FOR)
             or (c.state is State.CANCELLED and (c.reason == OPERATOR_DEAD or (short and not c.cancel_requested)))
         ]  # fmt: skip
+
+    def ended_for(self, order: Order) -> float:
+        """Seconds since the order ended."""
+        return (self.now - order.updated_at).total_seconds()
 
     @property
     def exits(self) -> list[Order]:
@@ -122,7 +128,8 @@ class Ruling:
     orders: tuple[Order, ...]
 
 
-_AT_IB = (State.SENDING, State.WORKING)
+AT_IB = (State.SENDING, State.WORKING)
+"""States of an order that is at the broker, as far as anybody knows."""
 
 
 def _orphans(family: Family) -> list[Order]:
@@ -132,11 +139,11 @@ def _orphans(family: Family) -> list[Order]:
 def _outliving(family: Family) -> list[Order]:
     if not family.over:
         return []
-    return [c for c in family.children if c.state in _AT_IB and not c.filled and family.askable(c)]
+    return [c for c in family.children if c.state in AT_IB and not c.filled and family.askable(c)]
 
 
 def _outlived(family: Family) -> bool:
-    return (family.now - family.parent.updated_at).total_seconds() > OUTLIVED_FOR
+    return family.ended_for(family.parent) > OUTLIVED_FOR
 
 
 def _unsent(family: Family) -> list[Order]:
@@ -150,7 +157,7 @@ def _useless(family: Family) -> list[Order]:
 
 def _waits_unfilled(family: Family) -> bool:
     return (
-        family.parent.state in _AT_IB
+        family.parent.state in AT_IB
         and not family.traded
         and (bool(family.missing) or family.parent.id in family.stranded)
     )
@@ -175,6 +182,18 @@ def _answers(resolved: Break, names: str, exposed: Decimal) -> bool:
     told = resolved.ours
     by_itself = resolved.resolution in (CLOSED, SURFACED)
     return not by_itself and told.get("missing") == names and Decimal(told.get("without_exit") or 0) >= exposed
+
+
+def _dropped(order: Order) -> bool:
+    """Whether IB ended an order that has no time of its own to end, and nobody here asked for it."""
+    own_time = order.tif != "GTC" or (order.valid_until is not None and order.valid_until <= order.updated_at)
+    return order.state is State.CANCELLED and not order.cancel_requested and not own_time
+
+
+def _ended_just_now(family: Family) -> list[Order]:
+    if not family.traded or family.exposed <= 0:
+        return []
+    return [c for c in family.exits if _dropped(c) and c not in family.missing]
 
 
 def _covered(family: Family) -> list[Order]:
@@ -213,6 +232,11 @@ TABLE: tuple[Row, ...] = (
         "that exit. Children that are there go on, nothing is sent again and nothing is closed.",
     ),
     Row(
+        "exit_may_close", _ended_just_now, Act.WAIT,
+        "IB ended a GTC exit that nobody here cancelled, less than 2 s ago: its sibling's execution may be on its way. After that "
+        "it is missing while anything is open.",
+    ),
+    Row(
         "covered", _covered, Act.CLEAR,
         "The missing child surfaced, or what the parent opened is closed: the break is resolved.",
     ),
@@ -247,49 +271,7 @@ def waits(order: Order, orders: Mapping[str, Order]) -> bool:
     parent = parent_of(order, orders)
     if parent is None:
         return True
-    return not parent.filled and (parent.state not in (State.QUEUED, *_AT_IB) or parent.cancel_requested)
-
-
-def left_behind(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> bool:
-    """Whether children of a QUEUED order went out under an order id that it lost (R4): a new licence would send
-    it alone."""
-    out = (*_AT_IB, State.IN_DOUBT)
-    return order.state is State.QUEUED and any(
-        orders[c].state in out for c in children.get(order.id, ()) if c in orders
-    )
-
-
-def kin(order: Order, orders: Mapping[str, Order], children: Mapping[str, Sequence[str]]) -> list[Order]:
-    """All orders that hang together with this one, itself too, each behind its parent."""
-    top, seen = order, {order.id}
-    while (parent := parent_of(top, orders)) is not None and parent.id not in seen:
-        top = parent
-        seen.add(top.id)
-    found = [top]
-    for member in found:  # grows while it is read
-        found += [orders[oid] for oid in children.get(member.id, ()) if oid in orders]
-    return found
-
-
-def kept_back(order: Order, kin: Iterable[Order], unwritten: Container[str] = ()) -> bool:
-    """Whether the gateway keeps the order in no market: nothing that transmits was written after it.
-
-    `unwritten`: ids of orders that look licensed, and of which no byte is known to be written.
-    """
-    own = order.broker_order_id or 0
-    return (
-        order.kept
-        and not order.filled
-        and not any(
-            m.session is not None and not m.kept and (m.broker_order_id or 0) > own and m.id not in unwritten
-            for m in kin
-        )
-    )
-
-
-def stranded(order: Order, kin: Sequence[Order]) -> bool:
-    """Whether the gateway keeps the order and nothing of its family is left that would transmit it."""
-    return order.state in _AT_IB and kept_back(order, kin) and not any(m.state is State.QUEUED for m in kin)
+    return not parent.filled and (parent.state not in (State.QUEUED, *AT_IB) or parent.cancel_requested)
 
 
 def is_exit(order: Order, orders: Mapping[str, Order]) -> bool:
@@ -314,7 +296,7 @@ def is_needed_exit(
 def unsendable(order: Order, orders: Mapping[str, Order]) -> str | None:
     """Why the bytes of an order must not be written, for its parent's sake; None when they may."""
     parent = parent_of(order, orders)
-    if PARENT not in order.extra or (parent is not None and (parent.filled or parent.state in _AT_IB)):
+    if PARENT not in order.extra or (parent is not None and (parent.filled or parent.state in AT_IB)):
         return None
     if parent is None:
         return "its parent is not in the ledger"

@@ -14,7 +14,8 @@ from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
-from engine.family import CLOSED, PARENT, SURFACED, Act, Family, Ruling, keys_of, kin, names_of, rule, stranded
+from engine.family import CLOSED, PARENT, SURFACED, Act, Family, Ruling, keys_of, names_of, rule
+from engine.family_kept import kin, stranded
 from engine.licences import Licences
 from engine.order import Order
 from engine.permit import Permit

@@ -12,7 +12,8 @@ from typing import Any
 from engine.book import Book
 from engine.broker import Broker
 from engine.desk_settings import DeskSettings
-from engine.family import is_needed_exit, left_behind, waits
+from engine.family import is_needed_exit, waits
+from engine.family_kept import left_behind
 from engine.order import Order
 from engine.pace import OrderPace
 from engine.permit import Permit

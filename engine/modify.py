@@ -21,6 +21,7 @@ from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.events import Draft, Event, Kind, Payload
+from engine.family_kept import kept_back, kin
 from engine.licences import Licences
 from engine.order import Order, State
 from engine.permit import Licence, Permit
@@ -89,9 +90,9 @@ class Changes:
 
     def _family_not_sent(self, order: Order) -> str | None:
         """Why a change would do more than change: it transmits, and the gateway keeps the order until its family is whole."""
-        kin = family.kin(order, self._book.orders, self._book.children) if order.kept else []
+        members = kin(order, self._book.orders, self._book.children) if order.kept else []
         unwritten = self._licences.unwritten | self._licences.deciding
-        if not family.kept_back(order, kin, unwritten):
+        if not kept_back(order, members, unwritten):
             return None
         return "the last member of its family is not sent, and a change would send the family without it"
 

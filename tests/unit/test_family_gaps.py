@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from engine.broker import BrokerError, Paced
+from engine.clock import from_iso, utcnow
 from engine.errors import Problem
-from engine.events import Kind
+from engine.events import Draft, Kind
 from engine.order import Order, State
 from engine.plain import plain
 from engine.reference import order_id
@@ -340,3 +342,79 @@ async def test_order_without_children_that_lost_its_order_id_is_sent_under_the_n
     scene.take(BrokerError(1, 103, "Duplicate order id"))
     scene.tick()
     assert (order.state, scene.wire.written) == (State.SENDING, [1, 2])
+
+
+# ---- exits that end at the broker by nobody's wish here
+
+
+GTC = {"tif": "GTC"}
+
+
+async def good_till_cancelled(scene: Scene, **exits: Any) -> tuple[Order, Order, Order]:
+    """A bracket that is filled, with two exits that outlive the day."""
+    wanted = [request("p", **ENTRY), request("c1", **PROFIT | GTC | exits), request("c2", **LOSS | GTC | exits)]
+    parent, profit, loss = [order for _, order in await scene.desk.place_all(wanted, ASKER)]
+    show(scene, parent, profit, loss)
+    fill(scene, parent)
+    return parent, profit, loss
+
+
+def ends(scene: Scene, order: Order, ago: float) -> None:
+    """IB says that the order is cancelled, so many seconds ago."""
+    at = utcnow() - timedelta(seconds=ago)
+    scene.ledger.write(Draft(Kind.ORDER_CANCELLED, {"reason": "cancelled at the broker"}, at, order.id, "local"))
+
+
+async def test_exits_that_the_broker_cancelled_are_missing_while_what_the_parent_opened_is_open(scene: Scene) -> None:
+    _, profit, loss = await good_till_cancelled(scene)
+    ends(scene, profit, 3)
+    ends(scene, loss, 3)
+    scene.tick()
+    assert [(b.ours["missing"], b.ours["without_exit"], b.holds) for b in breaks(scene)] == [("c1, c2", "10", True)]
+
+
+async def test_exit_that_ends_with_its_group_is_not_missing_the_others_execution_may_be_on_its_way(
+    scene: Scene,
+) -> None:
+    _, profit, loss = await good_till_cancelled(scene)
+    ends(scene, loss, 0)
+    scene.tick()
+    assert not breaks(scene)
+    assert scene.desk._families.unsettled, "looked at again"
+    fill(scene, profit)
+    scene.tick()
+    assert not breaks(scene)
+    assert not scene.desk._families.unsettled
+
+
+async def test_break_about_exits_that_ended_is_not_closed_and_opened_by_turns(scene: Scene) -> None:
+    _, profit, loss = await good_till_cancelled(scene)
+    ends(scene, loss, 3)
+    for _ in range(3):
+        scene.tick()
+    ends(scene, profit, 0)
+    for _ in range(3):
+        scene.tick()
+    assert scene.count(Kind.BREAK_OPENED) == 1
+    assert scene.count(Kind.BREAK_RESOLVED) == 0
+
+
+@pytest.mark.parametrize("exits", [{"tif": "DAY"}, {"valid_until": "2026-01-02T12:00:00Z"}])
+async def test_exit_that_ended_with_its_time_or_by_its_clients_wish_is_not_missing(scene: Scene, exits: Any) -> None:
+    at = exits.pop("valid_until", None)
+    _, profit, loss = await good_till_cancelled(scene, **exits)
+    if at is not None:
+        profit.valid_until = loss.valid_until = from_iso(at)
+    ends(scene, profit, 3)
+    ends(scene, loss, 3)
+    scene.tick()
+    assert not breaks(scene)
+
+
+async def test_exit_that_its_client_cancelled_is_not_missing(scene: Scene) -> None:
+    _, profit, loss = await good_till_cancelled(scene)
+    for order in (profit, loss):
+        await scene.desk.cancel(order.id, ASKER)
+        ends(scene, order, 3)
+    scene.tick()
+    assert not breaks(scene)
