@@ -22,6 +22,8 @@ PARENT, TOGETHER = "parent", "family"
 OPERATOR_DEAD = "operator_dead"
 CLOSED, SURFACED = "closed by itself", "surfaced by itself"
 """How a break of a missing exit is resolved by nobody's word: it answers nothing that comes later."""
+DOUBTS = ("missing_executions", "vanished", "position")
+"""Kinds of breaks that put a parent's fills in doubt: about it, or about its contract's position."""
 OUTLIVED_FOR = 2.0
 """Seconds that IB has to cancel the children of a parent that ended, then each is cancelled on its own; and for the execution
 that ended an exit's sibling to come."""
@@ -43,6 +45,7 @@ class Family:
 
     `naked`: the breaks of this kind about it, resolved ones too. `position`: of the contract, None where nobody knows it.
     `session`: the present one. `now`: by our clock. `stranded`: ids of members of which `stranded` is true.
+    `doubts`: breaks, resolved ones too, that say that the parent's fills or the contract's position are not known.
     """
 
     parent: Order
@@ -52,6 +55,7 @@ class Family:
     session: int | None
     now: datetime
     stranded: frozenset[str] = frozenset()
+    doubts: Sequence[Break] = ()
 
     @property
     def traded(self) -> bool:
@@ -60,8 +64,19 @@ class Family:
 
     @property
     def over(self) -> bool:
-        """Whether the parent has ended without a fill: nothing that hangs on it has a reason any more."""
-        return self.parent.final and not self.traded
+        """Whether the parent has ended without a fill: nothing that hangs on it has a reason any more.
+
+        Fills that the broker told of, and that an operator looked at without their being booked, are fills.
+        """
+        return self.parent.final and not self.traded and not any(
+            b.kind == "missing_executions" and b.resolved_at is not None and Decimal(b.broker.get("filled") or 0) > 0
+            for b in self.doubts
+        )  # fmt: skip
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether nobody knows now what the parent filled."""
+        return any(b.resolved_at is None for b in self.doubts)
 
     @property
     def missing(self) -> list[Order]:
@@ -133,11 +148,16 @@ AT_IB = (State.SENDING, State.WORKING)
 
 
 def _orphans(family: Family) -> list[Order]:
-    return family.queued(children_only=True) if family.over else []
+    return family.queued(children_only=True) if family.over and not family.doubtful else []
+
+
+def _over_in_doubt(family: Family) -> list[Order]:
+    waiting = (State.QUEUED, *AT_IB)
+    return [c for c in family.children if c.state in waiting] if family.over and family.doubtful else []
 
 
 def _outliving(family: Family) -> list[Order]:
-    if not family.over:
+    if not family.over or family.doubtful:
         return []
     return [c for c in family.children if c.state in AT_IB and not c.filled and family.askable(c)]
 
@@ -212,6 +232,11 @@ TABLE: tuple[Row, ...] = (
     Row(
         "child_may_outlive", lambda f: [] if _outlived(f) else _outliving(f), Act.WAIT,
         "The parent ended without a fill a moment ago: IB cancels its children.",
+    ),
+    Row(
+        "over_in_doubt", _over_in_doubt, Act.WAIT,
+        "The parent ended without a fill in the ledger, and an open break says that its fills or the position are not known: its "
+        "children stay.",
     ),
     Row(
         "never_whole", _unsent, Act.END,

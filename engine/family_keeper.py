@@ -14,7 +14,7 @@ from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
-from engine.family import CLOSED, PARENT, SURFACED, Act, Family, Ruling, keys_of, names_of, rule
+from engine.family import CLOSED, DOUBTS, PARENT, SURFACED, Act, Family, Ruling, keys_of, names_of, rule
 from engine.family_kept import kin, stranded
 from engine.licences import Licences
 from engine.order import Order
@@ -104,11 +104,15 @@ class FamilyKeeper:
         children = [orders[child] for child in self._book.children.get(oid, ()) if child in orders]
         held = self._book.positions.get((parent.account, parent.con_id))
         naked = [b for b in self._book.breaks.values() if b.kind == NAKED and b.order_id == oid]
+        doubts = [
+            b for b in self._book.breaks.values()
+            if b.kind in DOUBTS and (b.order_id == oid or (b.kind == "position" and (b.account, b.symbol) == parent.contract_key))
+        ]  # fmt: skip
         members = [parent, *children]
         all_of_it = kin(parent, orders, self._book.children) if any(o.kept for o in members) else []
         return Family(
             parent, children, naked, None if held is None else held.quantity, self._permit.session, now,
-            frozenset(o.id for o in members if stranded(o, all_of_it)),
+            frozenset(o.id for o in members if stranded(o, all_of_it)), doubts,
         )  # fmt: skip
 
     def _do(self, committer: Committer, family: Family, rulings: Sequence[Ruling]) -> None:

@@ -18,7 +18,7 @@ from engine.plain import plain
 from engine.reference import order_id
 from engine.request import parse_change
 from ha.second_try import cancel_late
-from tests.unit.book_factory import CLUSTER, shown
+from tests.unit.book_factory import ACCOUNT, CLUSTER, shown
 from tests.unit.desk_factory import ASKER, LateCommitter, Scene, request
 from tests.unit.test_family import ENTRY, LOSS, PROFIT, bracket, breaks, fill, show
 
@@ -418,3 +418,67 @@ async def test_exit_that_its_client_cancelled_is_not_missing(scene: Scene) -> No
         ends(scene, order, 3)
     scene.tick()
     assert not breaks(scene)
+
+
+# ---- fills that the broker told of and nobody booked
+
+
+def told(scene: Scene, kind: str, about: Order | None, **broker: str) -> str:
+    """A break about the order, or about AAPL's position; its id."""
+    scene.ledger.add(
+        Kind.BREAK_OPENED, None if about is None else about.id, id=f"b-{kind}", kind=kind, symbol="AAPL", account=ACCOUNT,
+        holds=True, ours={"filled": "0"}, broker=broker,
+    )  # fmt: skip
+    return f"b-{kind}"
+
+
+async def ended_unfilled(scene: Scene) -> tuple[Order, Order, Order]:
+    """A bracket whose parent ended long ago, without a fill in the ledger, with both exits live."""
+    parent, profit, loss = await bracket(scene)
+    show(scene, parent, profit, loss)
+    scene.ledger.add(Kind.ORDER_CANCELLED, parent.id, reason="cancelled at the broker")
+    return parent, profit, loss
+
+
+@pytest.mark.parametrize("kind", ["missing_executions", "position", "vanished"])
+async def test_exits_stay_while_it_is_in_doubt_whether_their_parent_traded(scene: Scene, kind: str) -> None:
+    parent, profit, loss = await ended_unfilled(scene)
+    found = told(scene, kind, None if kind == "position" else parent, filled="5")
+    for _ in range(3):
+        scene.tick()
+    assert (profit.cancel_requested, loss.cancel_requested) == (False, False)
+    fill(scene, parent, "5")
+    scene.ledger.add(Kind.BREAK_RESOLVED, parent.id, id=found, resolution="agrees again")
+    scene.tick()
+    assert scene.wire.written == [1, 2, 3]
+
+
+async def test_exits_are_cancelled_once_the_doubt_is_over_and_their_parent_never_traded(scene: Scene) -> None:
+    await ended_unfilled(scene)
+    found = told(scene, "position", None, quantity="7")
+    scene.tick()
+    assert scene.wire.written == [1, 2, 3]
+    scene.ledger.add(Kind.BREAK_RESOLVED, None, id=found, resolution="agrees again")
+    scene.tick()
+    assert scene.wire.written == [1, 2, 3, -2, -3]
+
+
+async def test_exits_stay_when_an_operator_looked_at_fills_that_were_never_booked(scene: Scene) -> None:
+    parent, *_ = await ended_unfilled(scene)
+    found = told(scene, "missing_executions", parent, filled="5")
+    scene.tick()
+    scene.ledger.add(Kind.BREAK_RESOLVED, parent.id, id=found, resolution="seen")
+    for _ in range(3):
+        scene.tick()
+    assert scene.wire.written == [1, 2, 3]
+
+
+async def test_break_about_another_contract_or_order_is_no_doubt_about_this_parent(scene: Scene) -> None:
+    await ended_unfilled(scene)
+    other = await scene.place("other", symbol="MSFT")
+    told(scene, "missing_executions", other, filled="5")
+    scene.ledger.add(
+        Kind.BREAK_OPENED, None, id="b", kind="position", symbol="MSFT", account=ACCOUNT, holds=True, ours={}, broker={}
+    )
+    scene.tick()
+    assert scene.wire.written[-2:] == [-2, -3]
