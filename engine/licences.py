@@ -53,6 +53,14 @@ class Licences:
             and self.take(symbol, now, count)
         )
 
+    def why_not_now(self, order: Order, now: float) -> str | None:
+        """Why the order could not be written at once if it were licensed now, a sentence; None when it could."""
+        if not self._permit.gate_open(now):
+            return f"The gate is shut. {' '.join(self._permit.gate_reasons(now))}"
+        if order.contract_key in self.second_look:
+            return f"What the broker has of {order.symbol} is being looked at once more."
+        return None if self.room(now) else "So many messages were sent to the gateway that this one would have to wait."
+
     def room(self, now: float, count: int = 1) -> bool:
         """Whether the door and the broker's answers leave room for so many more orders, all of them: a family is not cut."""
         coming = len(self.unwritten)

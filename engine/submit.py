@@ -197,6 +197,10 @@ class Desk:
     def second_look(self, contracts: frozenset[tuple[str, str]]) -> None:
         self._licences.second_look = contracts
 
+    def why_not_now(self, order: Order) -> str | None:
+        """Why the order could not be written at once if it were licensed now, a sentence; None when it could."""
+        return self._licences.why_not_now(order, self._clock())
+
     def carry_out(self, events: Sequence[Event]) -> None:
         """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes.
 

@@ -186,8 +186,8 @@ class Resolve:
             raise Problem(409, "not-again", "Not sent again", f"{why} Place it under a new client_order_id.")
         if refused := node.permit.refuses_intent(now):
             raise unavailable(*refused)
-        if not node.permit.gate_open(now):
-            raise unavailable("gate-shut", " ".join(node.permit.gate_reasons(now)))
+        if (shut := node.desk.why_not_now(order)) is not None:  # the one repetition is spent by its commit
+            raise unavailable("gate-shut", shut)
         drafts = again.repeated(node.book, order, found, word, (who.subject, who.correlation_id), utcnow())
         return await send(committer, node.desk, drafts)
 

@@ -46,7 +46,7 @@ def send(committer: Committer, desk: Desk, drafts: Sequence[Draft]) -> asyncio.F
 def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
     """R1 under `same_id`: repeat the order in doubt that may be repeated; at most one can be, the last that was licensed.
 
-    Call it with the gate open, before anything else is licensed.
+    Call it before anything else is licensed. Where the gate is shut for another reason nothing is spent.
     """
     book, now = desk.book, database_now(committer)
     if permit.halted is not None:
@@ -62,6 +62,7 @@ def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
         )
         if why is None and found.broker.get("snapshot") != PROVEN:
             why = "No complete snapshot showed that it is absent."
+        why = why or desk.why_not_now(order)  # it has one repetition, which is spent by its commit
         if why is not None:
             logger.warning("order {} stays in doubt, not repeated under its own order id: {}", order.id, why)
             continue

@@ -1,13 +1,18 @@
-"""R6 over the end of a session and of a term: what a gateway may have kept is judged before the gate opens, and nothing else is."""
+"""R6 over the end of a session and of a term: what a gateway may have kept is judged before the gate opens, and nothing else is.
+R1: what is in doubt is repeated where that can be written."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from engine.clock import utcnow
+from engine.events import Kind
 from engine.order import State
 from ha.role import On
-from ha.second_try import cancel_late
-from tests.unit.book_factory import shown
+from ha.second_try import PROVEN, cancel_late, repeat_doubtful
+from tests.unit.book_factory import ACCOUNT, shown
 from tests.unit.led_factory import Led
 
 
@@ -75,3 +80,51 @@ async def test_an_order_of_somebody_else_is_never_cancelled_for_its_age() -> Non
     led.later(1e9)
     cancel_late(led.committer, led.desk)
     assert (external.cancel_requested, led.marked) == (False, ())
+
+
+# ---- R1: an order in doubt has one repetition, and it is not spent where nothing can be written
+
+
+def in_doubt(led: Led) -> str:
+    """The highest order id, sent on session 1 and proven absent on session 2 of a gateway that was there all the time."""
+    led.committer.may_write = lambda *_: None
+    oid = led.ledger.accept("lost", session=1)
+    led.ledger.session(2, led.ledger.book.order_id_floor, away=False)
+    led.permit.session = 2
+    led.desk.session_opened(led.ledger.book.order_id_floor)
+    led.ledger.book.unbroken_since = 1
+    led.ledger.add(Kind.ORDER_IN_DOUBT, oid, reason="not shown")
+    led.ledger.add(
+        Kind.BREAK_OPENED, oid, id="b", kind="in_doubt", symbol="AAPL", account=ACCOUNT, ours={}, broker={"snapshot": PROVEN}
+    )  # fmt: skip
+    order = led.order(oid)
+    led.committer.database_offset = (order.created_at - utcnow()).total_seconds()
+    return oid
+
+
+def shut(led: Led, _: str) -> None:
+    led.permit.shut["calendar"] = "The gateway restarts soon."
+
+
+def second_look(led: Led, _: str) -> None:
+    led.desk.second_look = frozenset({(ACCOUNT, "AAPL")})
+
+
+def full(led: Led, _: str) -> None:
+    for _message in range(50):
+        led.wire.pace.wrote(led.clock())
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("why", [shut, second_look, full])
+async def test_the_one_repetition_is_not_spent_where_it_cannot_be_written(why: Callable[[Led, str], None]) -> None:
+    led = Led()
+    oid = in_doubt(led)
+    why(led, oid)
+    repeat_doubtful(led.committer, led.desk, led.permit)
+    assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.IN_DOUBT, 0, [])
+    led.permit.shut.clear()
+    led.desk.second_look = frozenset()
+    led.clock.now += 2.0
+    repeat_doubtful(led.committer, led.desk, led.permit)
+    assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.SENDING, 1, [1])
