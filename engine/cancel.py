@@ -45,6 +45,13 @@ class Cancels:
         self._live.clear()
         self._written.clear()
 
+    def dialling(self) -> None:
+        """Another session is dialled: what the link of the gateway was is not known, and what was sent may lie there (R6)."""
+        self.unconfirmed.dialling(
+            order.id for order in self._book.open_orders()
+            if order.state in (State.SENDING, State.IN_DOUBT) and not order.external
+        )  # fmt: skip
+
     def shown(self, oid: str, broker_order_id: int, perm_id: int) -> None:
         """The present session showed the order live under this pair."""
         self._live[oid] = broker_order_id, perm_id

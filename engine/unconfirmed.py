@@ -18,12 +18,14 @@ class Unconfirmed:
     def __init__(self) -> None:
         self._waiting: dict[str, None] = {}
         self._marked: dict[str, None] = {}
+        self._unanswered: dict[str, None] = {}  # what dead sessions were sent and nobody had answered
         self._down = False
 
     def begin(self) -> None:
         """A term begins."""
         self._waiting.clear()
         self._marked.clear()
+        self._unanswered.clear()
         self._down = False
 
     def seen(self, oid: str, status: str) -> None:
@@ -39,6 +41,7 @@ class Unconfirmed:
         """The order has ended."""
         self._waiting.pop(oid, None)
         self._marked.pop(oid, None)
+        self._unanswered.pop(oid, None)
 
     def link_lost(self, unanswered: Iterable[str]) -> None:
         """1100: whatever IB has not answered may lie in the gateway; `unanswered` are those that nobody answered."""
@@ -46,8 +49,28 @@ class Unconfirmed:
         self._marked |= self._waiting | dict.fromkeys(unanswered)
 
     def link_back(self) -> None:
-        """1101 or 1102, or another session: a gateway without a link tells each new one."""
+        """1101 or 1102."""
         self._down = False
+
+    def dialling(self, unanswered: Iterable[str]) -> None:
+        """Another session is dialled: a gateway without a link tells it so. Nobody has answered `unanswered`, of dead sessions."""
+        self._down = False
+        self._unanswered |= dict.fromkeys(unanswered)
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """Ids of the orders that nobody had answered when a session was dialled, until the session is reconciled."""
+        return tuple(self._unanswered)
+
+    def surfaced(self, oids: Iterable[str]) -> None:
+        """These of the unanswered are at the broker after all, since when nobody knows: marked."""
+        for oid in oids:
+            self._unanswered.pop(oid, None)
+            self._marked[oid] = None
+
+    def reconciled(self) -> None:
+        """The session is reconciled: what it has not shown is left to R1."""
+        self._unanswered.clear()
 
     @property
     def marked(self) -> tuple[str, ...]:

@@ -93,10 +93,15 @@ def cancel_late(committer: Committer, desk: Desk) -> None:
     marks.judged(marks.marked)
 
 
-def judge_late(committer: Committer | None, desk: Desk) -> None:
+def judge_late(committer: Committer | None, desk: Desk, *, reconciled: bool = False) -> None:
     """R6 on a new session, before the gate opens: nobody says 1101 or 1102 to it when its gateway has its link again.
 
-    A gateway that has none tells each new session so; then the marks wait for the link.
+    What a dead session was sent and this one shows counts as kept: nobody knows since when IB has it. A gateway that has no link
+    tells each new session so; then the marks wait for the link. `reconciled`: nothing more of the dead ones is expected.
     """
+    marks, orders = desk.cancels.unconfirmed, desk.book.orders
+    marks.surfaced(oid for oid in marks.unanswered if oid in orders and orders[oid].state is State.WORKING)
+    if reconciled:
+        marks.reconciled()
     if committer is not None and "link" not in desk.permit.shut:
         cancel_late(committer, desk)

@@ -308,7 +308,7 @@ class Takeover:
                 continue
             started = self._clock()
             self._permit.shut.pop("link", None)  # of the session before; a gateway without a link tells each new one
-            self._desk.cancels.unconfirmed.link_back()  # likewise (R6)
+            self._desk.cancels.dialling()
             answer = await self._broker.connect(self._rules.request_timeout)
             self._dialed.append(answer.address)
             if isinstance(answer, Admitted) and await self._alive():

@@ -186,7 +186,7 @@ class Tender:
             if result.verdict == "unknown":  # the state moved on under each repair
                 result = await self._reconcile(recent, early)
         if result.gate_may_open:
-            judge_late(self._takeover.committer, self._desk)
+            judge_late(self._takeover.committer, self._desk, reconciled=True)
         return result
 
     def _agreed(self, result: Result) -> On | None:

@@ -13,7 +13,7 @@ from engine.order import State
 from ha.role import On
 from ha.second_try import PROVEN, cancel_late, repeat_doubtful
 from tests.unit.book_factory import ACCOUNT, shown
-from tests.unit.led_factory import Led
+from tests.unit.led_factory import LATE, Led
 
 
 @pytest.mark.rule(6)
@@ -80,6 +80,57 @@ async def test_an_order_of_somebody_else_is_never_cancelled_for_its_age() -> Non
     led.later(1e9)
     cancel_late(led.committer, led.desk)
     assert (external.cancel_requested, led.marked) == (False, ())
+
+
+@pytest.mark.rule(6)
+@pytest.mark.parametrize("seen_by", ["stream", "list"])
+@pytest.mark.parametrize(("age", "cancelled"), [(LATE, True), (5.0, False)])
+@pytest.mark.parametrize("in_doubt", [True, False])
+async def test_what_a_dead_session_was_sent_and_a_new_leader_finds_is_cancelled_when_it_is_past_its_age(
+    in_doubt: bool, age: float, cancelled: bool, seen_by: str
+) -> None:
+    """The leader that was told 1100 died with its marks; the gateway may have submitted the order a moment ago."""
+    led = Led()
+    order = await led.place()
+    if in_doubt:
+        led.ledger.add(Kind.ORDER_IN_DOUBT, order.id, reason="not shown")
+    led.desk.end()
+    led.desk.begin(led.committer)
+    led.permit.session = None
+    await led.dial()
+    there = shown(order.id, 901, broker_order_id=1, order_type="MKT", limit_price=None)
+    led.wire.show(there)
+    if seen_by == "stream":
+        led.take(there)
+    led.later(age)
+    assert await led.tender.reconcile_session() is On.AGREED
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, cancelled)
+
+
+@pytest.mark.rule(6)
+async def test_what_a_dead_session_was_sent_waits_for_the_link_before_its_age_is_judged() -> None:
+    led = Led()
+    order = await led.place()
+    await led.dial(link=False)
+    led.wire.show(shown(order.id, 901, broker_order_id=1, order_type="MKT", limit_price=None))
+    led.later()
+    await led.tender.reconcile_session()
+    assert (led.order(order.id).cancel_requested, led.marked) == (False, (order.id,))
+
+
+@pytest.mark.rule(1)
+async def test_what_no_session_shows_is_asked_to_be_cancelled_by_nobody() -> None:
+    """`send_again` would be refused, and whatever surfaces after the reconciliation is adopted."""
+    led = Led()
+    order = await led.place()
+    await led.dial()
+    led.later()
+    assert await led.tender.reconcile_session() is On.AGREED
+    await led.tender.reconcile_now()
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.IN_DOUBT, False)
+    led.show(order)
+    await led.tender.reconcile_now()
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, False)
 
 
 # ---- R1: an order in doubt has one repetition, and it is not spent where nothing can be written
