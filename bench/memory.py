@@ -19,7 +19,6 @@ from typing import Any
 
 from engine.book import Book
 from engine.events import Event, Kind
-from engine.evict import KEEP_ENDED
 from engine.reference import order_id
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """0 when memory stayed flat: the last half added less than 10 % and 32 MB."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--orders", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=int, default=KEEP_ENDED, help="orders that have ended and stay in memory")
+    parser.add_argument("--keep", type=int, default=20_000, help="orders that have ended and stay in memory")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--results", action="store_true", help="put the figures into bench/results.json")
     arguments = parser.parse_args(argv)

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from engine.digest import Entity, fingerprint
 from engine.events import Event
-from engine.evict import KEEP_ENDED, evict, is_held, relatives
+from engine.evict import UNBOUNDED, evict, is_held, relatives
 from engine.evicted import Evicted
 from engine.family import PARENT
 from engine.fold import FOLDS, filled_by
@@ -38,8 +38,8 @@ class Hole(Exception):
 class Book:
     """The folded state at `seq`. Reads are plain attributes; only `apply` writes."""
 
-    def __init__(self, keep_ended: int = KEEP_ENDED) -> None:
-        """`keep_ended`: orders that have ended and stay in memory; the same on both replicas."""
+    def __init__(self, keep_ended: int = UNBOUNDED) -> None:
+        """`keep_ended`: orders that have ended and stay in memory until the log says how many; a replica's book is UNBOUNDED."""
         self.keep_ended = keep_ended
         self.seq = 0
         self.digest = 0
@@ -85,7 +85,7 @@ class Book:
     def reset(self) -> None:
         """Forget everything and stand before the first event; observers stay."""
         observers = self.observers
-        self.__init__(self.keep_ended)  # type: ignore[misc]
+        self.__init__()  # type: ignore[misc]
         self.observers = observers
 
     # ---- reading

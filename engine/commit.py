@@ -67,11 +67,13 @@ class Committer:
         proof_every: float = 0.25,
         place: tuple[str, str] | None = None,
         level: int = LEDGER_LEVEL,
+        keep_ended: int | None = None,
         clock: Clock = boottime,
     ) -> None:
         """`place`: the server's identity and timeline under which the epoch was claimed (R18), None = as the first proof says.
 
-        `level`: the ledger's level when the term began; each proof reads it anew (R22).
+        `level`: the ledger's level when the term began; each proof reads it anew (R22). `keep_ended`: how many ended orders are to
+        stay in memory, None = as the log has it.
         """
         self.epoch, self._book, self._instance = epoch, book, instance
         self._connection, self._tag = connection, writer_name(epoch, replica)
@@ -88,6 +90,7 @@ class Committer:
         self.control: dict[str, Any] = {}  # operators' wishes, as of the last proof (R29)
         self._place = place
         self.level = level
+        self._keep_ended, self._bounding = keep_ended, False
         self._noting = 0  # the last command of an operator that is on its way to the log
 
     def may_write(self, *kinds: Kind) -> str | None:
@@ -139,6 +142,7 @@ class Committer:
         self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
         self.control, self.level = rows[0]["control"] or {}, rows[0]["level"]
         self._note(rows[0]["commands"] or [])
+        self._bound_memory()
         self._see_place((rows[0]["system"], rows[0]["timeline"]))
         if rows[0]["head"] < written_to:  # R18: restored under a leader that went on proving its epoch
             raise Refused(OTHER_EVENTS, f"the log ends at event {rows[0]['head']}, this term has written {written_to}")
@@ -156,6 +160,20 @@ class Committer:
                 logger.warning("an operator's command is not noted yet: {}", why)
 
         self.submit(noted(commands, utcnow()), done)
+
+    def _bound_memory(self) -> None:
+        """Write down how many ended orders stay in memory where the log says otherwise, as soon as the level admits it (R22)."""
+        wanted = self._keep_ended
+        if self._bounding or wanted in (None, self._book.keep_ended) or self.may_write(Kind.MEMORY_BOUND) is not None:
+            return
+        self._bounding = True
+
+        def done(outcome: Outcome, _events: Sequence[Event], why: str) -> None:
+            self._bounding = False
+            if outcome is not Outcome.COMMITTED:
+                logger.warning("the bound of memory is not written down yet: {}", why)
+
+        self.submit([Draft(Kind.MEMORY_BOUND, {"keep_ended": wanted}, utcnow())], done)
 
     def _see_place(self, place: tuple[str, str]) -> None:
         """R18: another server or timeline may lack what this term has written: the term ends, and everything is looked at anew."""

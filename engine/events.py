@@ -50,6 +50,7 @@ class Kind(StrEnum):
     BREAK_RESOLVED = "break_resolved"
     POSITION_ADJUSTED = "position_adjusted"
     OPERATOR_COMMAND = "operator_command"
+    MEMORY_BOUND = "memory_bound"
 
 
 _LEVEL_1 = frozenset({

@@ -1,9 +1,10 @@
 """Memory is bounded: orders that have ended leave the book, oldest end first. Pure, and a function of the log alone.
 
 The book keeps every order that has not ended, the last `keep_ended` that have, those that an open break names, and brackets whole.
-Leader, standby and a rebuild evict the same at the same event. The digest does not change: it goes on to count what left as it left
-(G8). What evidence may still say of it is judged by `engine.evicted` and the database, and an order that is needed again comes back
-by an event of its own, `order_recalled`.
+How many these are stands in the log (`memory_bound`, by the leader's setting): whoever reads it lets go of the same at the same
+event, whatever its own setting is, and of nothing where the log names no bound. The digest does not change: it goes on to count
+what left as it left (G8). What evidence may still say of it is judged by `engine.evicted` and the database, and an order that is
+needed again comes back by an event of its own, `order_recalled`.
 """
 
 from __future__ import annotations
@@ -18,21 +19,24 @@ from engine.position import Execution
 if TYPE_CHECKING:
     from engine.book import Book
 
-KEEP_ENDED = 20_000
-"""Orders that have ended and stay; executions of no order that stay."""
+UNBOUNDED = 1 << 62
+"""Where the log names no bound yet: orders that have ended and stay; executions of no order that stay."""
+
+AT_ONCE = 500
+"""Leave with one event at most: the first bound of a long log must not stop the event loop."""
 
 
 def evict(book: Book) -> tuple[str, ...]:
-    """Let go of what is too much; ids of the orders that left."""
+    """Let go of what is too much, or of the oldest of it; ids of the orders that left."""
     left: list[str] = []
-    while len(book.ended) > book.keep_ended:
+    for _ in range(min(len(book.ended) - book.keep_ended, AT_ONCE)):
         oid, _ = book.ended.popitem(last=False)
         if is_held(book, oid):
             book.detained[oid] = None
         else:
             _let_order_go(book, oid)
             left.append(oid)
-    while len(book.loose) > book.keep_ended:
+    for _ in range(min(len(book.loose) - book.keep_ended, AT_ONCE)):
         key, _ = book.loose.popitem(last=False)
         _let_execution_go(book, key)
     return tuple(left)

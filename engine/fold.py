@@ -208,6 +208,8 @@ def _execution(book: Book, event: Event, p: Payload) -> None:
     )  # fmt: skip
     if old is not None and (old.revision >= revision or contradiction(old, new) is not None):
         return  # G5: booked already, in this revision or a later one; or not a correction at all (R27)
+    if old is None and book.evicted.revision(p["account"], root) is not None:
+        raise ValueError(f"execution {new.exec_id} left memory: booked without being recalled, it would count twice")
     if order_id is not None and order_id in book.orders:
         book.fill(event, order_id, old, new, from_iso(p.get("sent_at")))
     if old is not None:
@@ -301,6 +303,14 @@ def _operator_command(book: Book, event: Event, p: Payload) -> None:
     book.commands = int(p["id"])
 
 
+def _memory_bound(book: Book, event: Event, p: Payload) -> None:
+    """How many ended orders stay is a fact of the log: nobody's own setting decides what is in memory at an event."""
+    keep_ended = p["keep_ended"]
+    if type(keep_ended) is not int or keep_ended < 1:
+        raise ValueError(f"{keep_ended!r} is no number of orders")
+    book.keep_ended = keep_ended
+
+
 FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.SESSION_OPENED: _session_opened,
     Kind.SESSION_CLOSED: _session_closed,
@@ -330,5 +340,6 @@ FOLDS: dict[str, Callable[[Book, Event, Payload], None]] = {
     Kind.BREAK_RESOLVED: _break_resolved,
     Kind.POSITION_ADJUSTED: _position_adjusted,
     Kind.OPERATOR_COMMAND: _operator_command,
+    Kind.MEMORY_BOUND: _memory_bound,
 }
 """By the kind's text, as it stands in the log."""

@@ -109,7 +109,7 @@ def _do(settings: Settings, directory: Path | None, work: Callable[[Log, Progres
         connection = Connection(url, "adapter-ledger")
         try:
             await connection.open()
-            return await work(Log(connection, directory, say, settings.orders_in_memory), say)
+            return await work(Log(connection, directory, say), say)
         finally:
             await connection.close()
 

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     """A standby further behind than this is not ready and does not campaign, in seconds."""
 
     orders_in_memory: kind.Count = 20_000
-    """Orders that have ended and stay in memory; older ones are read from the database. The same on both replicas."""
+    """Orders that have ended and stay in memory; older ones are read from the database. The leader's holds on both replicas."""
 
     etcd_endpoints: kind.Endpoints = ()
     """The members of etcd, three of them; required to run."""

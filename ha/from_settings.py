@@ -74,6 +74,7 @@ def takeover_rules(settings: Settings) -> Rules:
         lag_limit=settings.lag_limit,
         fence_deadline=settings.fence_deadline,
         trading_mode=settings.trading_mode,
+        keep_ended=settings.orders_in_memory,
     )
 
 

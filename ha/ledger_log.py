@@ -16,7 +16,6 @@ from engine import checkpoint
 from engine.book import Book
 from engine.digest import DIGEST_VERSION, differs, written
 from engine.events import Event, event_of
-from engine.evict import KEEP_ENDED
 from engine.store import LOCK_TIMEOUT, Connection, Refused, Row
 from ha import archive_files as files
 
@@ -50,14 +49,12 @@ class Part:
 class Log:
     """The log behind one open connection of the owner, with the directory of its archive, if one was named."""
 
-    def __init__(
-        self, connection: Connection, archive: Path | None, say: Progress = lambda _: None, keep_ended: int = KEEP_ENDED
-    ) -> None:
-        self._connection, self._archive, self._say, self._keep_ended = connection, archive, say, keep_ended
+    def __init__(self, connection: Connection, archive: Path | None, say: Progress = lambda _: None) -> None:
+        self._connection, self._archive, self._say = connection, archive, say
 
     def empty_book(self) -> Book:
         """A book that lets go of what the replicas let go of."""
-        return Book(self._keep_ended)
+        return Book()
 
     async def run(self, name: str, parameters: Mapping[str, Any] | None = None, deadline: float = 60.0) -> list[Row]:
         """One statement. Raises StoreError."""

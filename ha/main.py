@@ -162,7 +162,7 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
     me = LeaderRecord(
         settings.replica_name, uuid.uuid4().hex, settings.advertise_url, version=version("platform-adapter")
     )
-    book, permit = Book(settings.orders_in_memory), Permit(settings.proof_max_age)
+    book, permit = Book(), Permit(settings.proof_max_age)
     archive = Archive(book, Connection(url, f"adapter-archive:{me.name}"))
     metrics = Metrics(book)
     sink = _Sink()

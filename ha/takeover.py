@@ -67,6 +67,7 @@ class Rules:
     lag_limit: float = 1.0
     fence_deadline: float = 30.0
     trading_mode: str = "paper"
+    keep_ended: int | None = None  # orders that have ended and stay in memory
 
 
 class Takeover:
@@ -262,18 +263,11 @@ class Takeover:
     async def _begin(self, epoch: int, proven_at: float) -> None:
         """The term begins: a committer on the claiming connection, and orders are accepted."""
         self.committer = Committer(
-            self._tail.connection,
-            self._me.name,
-            self._me.instance,
-            epoch,
-            self._book,
-            on_fenced=self._on_fenced,
-            on_proof=lambda started: self._permit.prove(epoch, started),
-            proof_every=self._rules.proof_every,
-            place=self._tail.place,
-            level=self._tail.level,
-            clock=self._clock,
-        )
+            self._tail.connection, self._me.name, self._me.instance, epoch, self._book,
+            on_fenced=self._on_fenced, on_proof=lambda started: self._permit.prove(epoch, started),
+            proof_every=self._rules.proof_every, place=self._tail.place, level=self._tail.level,
+            keep_ended=self._rules.keep_ended, clock=self._clock,
+        )  # fmt: skip
         try:
             await self.committer.open()
         except StoreError as error:

@@ -25,6 +25,13 @@ KEYED = frozenset({"order_accepted", "order_external", "order_restored"})
 Params = dict[str, Any]
 
 
+class Whole(Book):
+    """A book that lets nothing go, whatever bound the log names."""
+
+    def evict(self) -> tuple[str, ...]:
+        return ()
+
+
 @dataclass(eq=False, slots=True)
 class Backend:
     """A connection's process on the server."""
@@ -67,7 +74,7 @@ class Database:
         self.control: dict[str, Any] = {}
         self.commands: list[dict[str, Any]] = []  # operators' commands, as `ledger.command` has them
         self.projected = 0
-        self._tables = Book(keep_ended=10**9)  # what the projector wrote, folded from the log up to `projected`
+        self._tables = Whole()  # what the projector wrote, folded from the log up to `projected`
         self.gate = Gate()
         self.backends: dict[int, Backend] = {}
         self._pids = 100
@@ -129,7 +136,7 @@ class Database:
         self._take_keys(self.log)
         self._note(self.log)
         self.projected = min(self.projected, events)
-        self._tables = Book(keep_ended=10**9)
+        self._tables = Whole()
         self._world.say("pg", f"went back {seconds:.2f} s: {len(lost)} events are lost, the epoch is {self.epoch}")
 
     def _keep(self) -> None:

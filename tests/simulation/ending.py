@@ -10,6 +10,7 @@ from engine.order import State
 from engine.reference import Reference
 from ha.role import State as Role
 from tests.simulation.clients import Clients, Wish
+from tests.simulation.database import Whole
 from tests.simulation.gateway import BrokerOrder
 from tests.simulation.replica import Process
 from tests.simulation.world import World
@@ -61,7 +62,7 @@ def _differences(world: World, clients: Clients, book: Book) -> Iterator[str]:
 
 def _whole(world: World) -> Book:
     """A book from the log that lets nothing go."""
-    book = Book(keep_ended=10**9)
+    book = Whole()
     for row in world.database.log:
         book.apply(event_of(row))
     return book
@@ -144,7 +145,7 @@ def _trades(world: World, book: Book) -> Iterator[str]:
 
 def _copies(world: World, book: Book) -> Iterator[str]:
     """G8: a book folded from the log, and the standby's, are the leader's to the last digit."""
-    fresh = Book(world.orders_in_memory)
+    fresh = Book()
     for row in world.database.log:
         fresh.apply(event_of(row))
     if fresh.digest != book.digest:

@@ -82,7 +82,7 @@ class Process:
 
     async def _live(self) -> None:
         self.world.living[self.owner] = self
-        self._parts = ha.main._build(settings_of(self.name, self.world.orders_in_memory), single=False)
+        self._parts = ha.main._build(settings_of(self.name, self.world.orders_in_memory[self.name]), single=False)
         self.world.judge.watch(self)
         await self.node.start()
         self._parts.watch.start()

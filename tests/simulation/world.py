@@ -134,7 +134,8 @@ class World:
 
     def __init__(self, seed: int, *, trace: bool) -> None:
         self.seed, self.chance = seed, random.Random(seed)
-        self.orders_in_memory = 3 if seed % 3 == 0 else 20_000  # with three, most that ended has left memory
+        few = seed % 3 == 0  # with three or five, most that ended has left memory, and each term names its own bound
+        self.orders_in_memory = {"a": 3, "b": 5} if few else {"a": 20_000, "b": 20_000}
         self.loop = VirtualLoop()
         self.context = Context()
         self.fate = Fate()

@@ -18,9 +18,11 @@ from engine.auth import Access
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, OrderStatus
 from engine.checkpoint import dump, load
+from engine.commit import Committer, Outcome
 from engine.digest import written
 from engine.errors import Problem
 from engine.events import Draft, Event, Kind
+from engine.evict import AT_ONCE
 from engine.evicted import Evicted, Numbers
 from engine.metrics import Metrics
 from engine.order import State
@@ -570,6 +572,117 @@ async def test_a_read_that_the_projector_overtakes_loses_nothing_of_what_left() 
         known = LookedUp()
         await Archive(ledger.book, Racing(ledger)).look_up(asked, known)  # type: ignore[arg-type]
         assert (known.executions, known.perm_ids) == (answer.executions, answer.perm_ids)
+
+
+# ---- how many stay
+
+
+@pytest.mark.guarantee(8)
+def test_how_many_stay_is_a_fact_of_the_log_and_no_reader_has_a_say() -> None:
+    ledger = Ledger()
+    ledger.session()
+    for keep, keys in ((3, "abcde"), (1, "fgh"), (4, "ijklmn")):
+        ledger.add(Kind.MEMORY_BOUND, keep_ended=keep)
+        for key in keys:
+            oid = ledger.working(key, perm_id=900 + ord(key))
+            ledger.fill(oid, f"{key}.01", perm_id=900 + ord(key))
+            if keep > 1:
+                ledger.fill(oid, f"{key}.02", perm_id=900 + ord(key), price="7")
+    assert len(ledger.book.orders) == 4
+    again = Book()
+    for event in ledger.log:
+        again.apply(event)
+    assert (again.digest, again.orders.keys()) == (ledger.book.digest, ledger.book.orders.keys())
+    assert {key: p.quantity for key, p in again.positions.items()} == {AAPL: 140}
+    again.reset()
+    for event in ledger.log:
+        again.apply(event)
+    assert (again.digest, again.orders.keys()) == (ledger.book.digest, ledger.book.orders.keys())
+
+
+def test_a_log_that_names_no_bound_lets_nothing_go() -> None:
+    ledger = Ledger()
+    ledger.session()
+    first = ledger.working("first", perm_id=1)
+    ledger.fill(first, "1000.01", perm_id=1)
+    for n in range(20_001):
+        ledger.book.ended[f"{n}"] = None
+    ledger.fill(first, "1000.02", perm_id=1, quantity="9")
+    assert first in ledger.book.orders
+
+
+def test_the_first_bound_of_a_long_log_lets_go_a_part_with_each_event() -> None:
+    ledger, most = Ledger(), AT_ONCE
+    ledger.session()
+    for n in range(most + 10):
+        ledger.add(Kind.ORDER_CANCELLED, ledger.working(f"k{n}", perm_id=900 + n))
+    ledger.add(Kind.MEMORY_BOUND, keep_ended=5)
+    assert len(ledger.book.ended) == 10
+    ledger.accept("next")
+    assert len(ledger.book.ended) == 5
+
+
+@pytest.mark.parametrize("keep", [0, -1, "3", None, True])
+def test_a_bound_that_is_no_number_of_orders_is_not_written(keep: Any) -> None:
+    ledger = Ledger()
+    assert Trial(ledger.book).refuses([Draft(Kind.MEMORY_BOUND, {"keep_ended": keep}, NOON)]) is not None
+
+
+@pytest.mark.guarantee(5)
+def test_a_correction_of_what_left_memory_is_never_booked_beside_it() -> None:
+    ledger = Small()
+    oid = ledger.filled(0)
+    for n in range(1, 4):
+        ledger.filled(n)
+    wrong = replace(
+        next(e for e in ledger.log if e.order_id == oid and e.kind == Kind.EXECUTION), seq=ledger.book.seq + 1
+    )
+    wrong = replace(wrong, payload=wrong.payload | {"exec_id": "0000.02", "quantity": "9"})
+    before = (ledger.book.seq, ledger.book.digest, ledger.book.positions[AAPL].quantity)
+    with pytest.raises(ValueError, match="twice"):
+        ledger.book.apply(wrong)
+    assert (ledger.book.seq, ledger.book.digest, ledger.book.positions[AAPL].quantity) == before
+
+
+class Proving:
+    """A connection that proves, at a level."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.level = 1
+
+    async def run(self, _name: str, _parameters: Any, **_: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "now": NOON,
+                "control": None,
+                "level": self.level,
+                "commands": None,
+                "system": "",
+                "timeline": "",
+                "head": 10**9,
+            }
+        ]
+
+
+@pytest.mark.rule(22)
+async def test_a_leader_writes_its_bound_once_where_the_log_has_another_one_and_the_level_admits_it() -> None:
+    ledger, wire = Ledger(), Proving()
+    committer = Committer(
+        wire, "a", "i", 5, ledger.book, on_fenced=print, on_proof=lambda _: None, level=1, keep_ended=7
+    )  # type: ignore[arg-type]
+    await committer.prove_now()
+    assert committer.waiting == 0
+    wire.level = 2
+    await committer.prove_now()
+    await committer.prove_now()
+    [group] = committer._queue
+    ledger.write(*group.drafts)
+    group.done(Outcome.COMMITTED, (), "")
+    assert ledger.book.keep_ended == 7
+    await committer.prove_now()
+    assert committer.waiting == 1, "no second one"
 
 
 # ---- the way in
