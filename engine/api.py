@@ -97,9 +97,10 @@ class Api:
         return self._answer(max(status for status, _ in answers), {"orders": [views.order(o) for _, o in answers]})
 
     def _repeated(self, wanted: OrderRequest, asker: Asker) -> Order | None:
-        """R36: a standby answers 200 to a POST only if its book has the key and the same body."""
+        """R36: a standby answers 200 to a POST only if its book has the key and the same body, and leaves to the leader what it has
+        no body of. Raises Problem 409."""
         known = self._book.orders.get(order_id(self._desk.settings.cluster, asker.subject, wanted.client_order_id))
-        return None if known is None else accept.same(known, wanted)
+        return None if known is None or known.body is None else accept.same(known, wanted)
 
     async def _evidence(self, order: Order, seconds: float) -> Order:
         """Wait for the broker's first evidence, or until the time is up."""

@@ -93,6 +93,11 @@ class Archive:
         found = (await self.orders([oid])).get(oid)
         return found.order if found is not None else None
 
+    async def has_body(self, oid: str, body: Mapping[str, Any]) -> bool | None:
+        """Whether the order was accepted with this body, None where the ledger never had one of it. Raises StoreError."""
+        rows = await self._run("body_is", {"id": oid, "body": json.dumps(body)})
+        return rows[0]["same"] if rows else None
+
     async def page(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
         """Rows of a table that people query, by a named query. Raises StoreError."""
         return await self._run(name, parameters)

@@ -43,6 +43,10 @@ SELECT o.* FROM ledger.orders o
    AND NOT EXISTS (SELECT FROM ledger.event e WHERE e.order_id = o.id
                     AND e.event_type IN ('order_accepted', 'order_external', 'order_restored'))
 
+-- name: body_is
+-- R37: what a key keeps of its body, when the event that had it was archived; NULL: the order never had one (R19)
+SELECT body_md5 = md5((%(body)s::jsonb)::text) AS same FROM ledger.order_key WHERE order_id = %(id)s
+
 -- name: events_of_orders
 SELECT seq, epoch, event_type, payload, "timestamp", order_id, user_id, correlation_id, event_id
   FROM ledger.event WHERE order_id = ANY(%(ids)s::text[]) ORDER BY seq

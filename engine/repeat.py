@@ -15,7 +15,7 @@ from engine.desk_settings import Asker
 from engine.errors import Problem, unavailable
 from engine.order import Order
 from engine.reference import order_id
-from engine.request import OrderRequest
+from engine.request import OrderRequest, conflict
 from engine.store import StoreError
 from engine.submit import Desk
 
@@ -28,20 +28,24 @@ class Repeats:
 
     async def place_all(self, requests: Sequence[OrderRequest], asker: Asker) -> list[tuple[int, Order]]:
         """As `Desk.place_all`; 200 with an order that left memory, 409 for another body under its key. Raises Problem."""
+        for request in requests:
+            known = self._book.orders.get(self._id(request, asker))
+            if known is not None and known.body is None:
+                await self._same(known, request)
         try:
             return await self._desk.place_all(requests, asker)
         except Problem as refused:
             if refused.status == 504 or not self._book.evicted.orders:
                 raise
-            known = await self._left([self._id(request, asker) for request in requests])
-            if not known:
+            left = await self._left([self._id(request, asker) for request in requests])
+            if not left:
                 raise
         answers = {
-            oid: (200, accept.same(known[oid], request))
+            oid: (200, await self._same(left[oid], request))
             for request in requests
-            if (oid := self._id(request, asker)) in known
+            if (oid := self._id(request, asker)) in left
         }
-        if rest := [request for request in requests if self._id(request, asker) not in known]:
+        if rest := [request for request in requests if self._id(request, asker) not in left]:
             fresh = await self._desk.place_all(rest, asker)
             answers |= dict(zip([self._id(request, asker) for request in rest], fresh, strict=True))
         return [answers[self._id(request, asker)] for request in requests]
@@ -55,6 +59,19 @@ class Repeats:
         if refused.status != 404 or await self.order(oid) is None:
             return refused
         return Problem(409, "order-final", "The order has ended", f"Order {oid} has ended.")
+
+    async def _same(self, known: Order, request: OrderRequest) -> Order:
+        """`accept.same`; an order whose events were archived is compared with what its key keeps of the body (R37)."""
+        if known.body is None:
+            try:
+                same = await self._archive.has_body(known.id, request.canonical())
+            except StoreError as error:
+                raise unavailable("database-away", "Older orders cannot be read from the database now.") from error
+            if same is not None:
+                if not same:
+                    raise conflict(request.client_order_id)
+                return known
+        return accept.same(known, request)
 
     async def _left(self, ids: Sequence[str]) -> dict[str, Order]:
         wanted = [oid for oid in ids if oid not in self._book.orders] if self._book.evicted.orders else []

@@ -374,7 +374,11 @@ async def test_an_order_that_left_memory_and_the_log_is_still_known_from_the_tab
         assert (known.body is not None) == str(was.client_order_id).startswith(
             "m3"
         )  # the month that is in the log still
+        assert was.body is not None
+        assert await looked.has_body(was.id, was.body)
+        assert await looked.has_body(was.id, was.body | {"tif": "IOC"}) is False
     assert await looked.order("NOSUCHORDER") is None
+    assert await looked.has_body("NOSUCHORDER", {}) is None
     await looked.close()
 
 

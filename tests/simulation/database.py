@@ -376,6 +376,10 @@ class Database:
         """None: the log is never cut here, so that whoever has no events is not in the tables."""
         return []
 
+    def body_is(self, p: Params) -> list[Row]:
+        firsts = [row["payload"].get("body") for row in self.by_order.get(p["id"], ()) if row["event_type"] in KEYED]
+        return [{"same": None if body is None else body == _jsonb(json.loads(p["body"]))} for body in firsts]
+
     def executions_named(self, p: Params) -> list[Row]:
         keys = {(key["account"], key["root"]) for key in json.loads(p["keys"])}
         return [asdict(e) for key, e in self.tables().executions.items() if key in keys]
@@ -405,7 +409,7 @@ def _jsonb(value: Any) -> Any:
 _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
     "events_of_orders": Database.events_of_orders, "executions_of_orders": Database.executions_of_orders,
-    "orders_of_archived_parts": Database.orders_of_archived_parts,
+    "orders_of_archived_parts": Database.orders_of_archived_parts, "body_is": Database.body_is,
     "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
     "log_begins": Database.log_begins, "last_checkpoint": Database.last_checkpoint,

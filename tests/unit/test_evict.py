@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import deque
 from dataclasses import asdict, fields, replace
 from decimal import Decimal
@@ -29,6 +30,7 @@ from engine.order import State
 from engine.plain import execution_from, order_from, plain
 from engine.recall import Recalled, recalled_orders
 from engine.reference import order_id
+from engine.repeat import Repeats
 from engine.request import parse_order
 from engine.trial import Trial
 from reconcile.diff import compare
@@ -787,19 +789,82 @@ async def test_nothing_of_a_replica_grows_with_the_orders_that_ended() -> None:
     assert len(scene.ledger.book.orders) == 6
 
 
+class Keys:
+    """The table of keys, as it knows the bodies of orders whose events were archived."""
+
+    is_open = True
+
+    def __init__(self, *bodies: dict[str, Any]) -> None:
+        self.bodies, self.asked = {order_id(CLUSTER, "local", b["client_order_id"]): b for b in bodies}, 0
+
+    async def run(self, name: str, parameters: Any, *_: Any) -> list[dict[str, Any]]:
+        assert name == "body_is"
+        self.asked += 1
+        known = self.bodies.get(parameters["id"])
+        return [{"same": None if known is None else known == json.loads(parameters["body"])}]
+
+
+def without_body(scene: Scene, key: str, **fields: Any) -> None:
+    """An order that came back into memory when its first event was archived."""
+    scene.ledger.add(
+        Kind.ORDER_CANCELLED, scene.ledger.working(key, perm_id=1, body=None, order_type="MKT", limit_price=None)
+    )
+
+
+@pytest.mark.rule(37)
+async def test_a_key_whose_body_no_event_has_any_more_is_compared_with_what_the_key_keeps_of_it() -> None:
+    scene, wanted = (
+        Scene(),
+        {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "MKT"},
+    )
+    without_body(scene, "k1")
+    keys = Keys(parse_order(wanted).canonical())
+    repeats = Repeats(scene.ledger.book, scene.desk, Archive(scene.ledger.book, keys))  # type: ignore[arg-type]
+    new = parse_order(wanted | {"client_order_id": "new"})
+    [(status, _)] = await repeats.place_all([parse_order(wanted)], ASKER)
+    assert (status, keys.asked) == (200, 1)
+    for other in ({"tif": "IOC"}, {"account": ACCOUNT}, {"outside_rth": True}, {"quantity": "11"}):
+        before = scene.ledger.book.seq
+        with pytest.raises(Problem, match="k1") as caught:
+            await repeats.place_all([new, parse_order(wanted | other)], ASKER)
+        assert (caught.value.status, scene.ledger.book.seq) == (409, before)
+    asked = keys.asked
+    [(status, _)] = await repeats.place_all([new], ASKER)
+    assert (status, keys.asked) == (201, asked), "a new order costs no read"
+
+
+@pytest.mark.rule(19)
+async def test_a_key_that_keeps_nothing_of_its_body_is_compared_with_the_evidence() -> None:
+    scene, wanted = (
+        Scene(),
+        {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "MKT"},
+    )
+    without_body(scene, "k1")
+    repeats = Repeats(scene.ledger.book, scene.desk, Archive(scene.ledger.book, Keys()))  # type: ignore[arg-type]
+    [(status, _)] = await repeats.place_all([parse_order(wanted | {"tif": "DAY"})], ASKER)
+    assert status == 200
+    with pytest.raises(Problem, match="k1"):
+        await repeats.place_all([parse_order(wanted | {"side": "SELL"})], ASKER)
+
+
 @pytest.mark.rule(36)
 @pytest.mark.rule(37)
-def test_a_standby_does_not_call_another_body_a_repetition_where_the_first_one_is_not_known() -> None:
-    ledger, wanted = Ledger(), {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10"}
-    oid = ledger.accept("k1", body=None, order_type="MKT", limit_price=None)
+def test_a_standby_that_does_not_have_the_body_does_not_call_anything_its_repetition() -> None:
+    ledger, wanted = (
+        Ledger(),
+        {"client_order_id": "k1", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "MKT"},
+    )
+    ledger.accept("k1", body=None, order_type="MKT", limit_price=None)
+    whole = ledger.accept("k2", body=parse_order(wanted | {"client_order_id": "k2"}).canonical())
     scene = Scene()
     standby = Api(ledger.book, scene.desk, scene.inbound, Access(), lambda: None, Archive(ledger.book, None))  # type: ignore
-    same = standby._repeated(parse_order(wanted | {"order_type": "MKT"}), ASKER)
-    assert same is not None
-    assert same.id == oid
-    for other in ({"side": "SELL"}, {"quantity": "500"}, {"symbol": "IBM"}, {"order_type": "MOC"}):
-        with pytest.raises(Problem, match="k1"):
-            standby._repeated(parse_order(wanted | {"order_type": "MKT"} | other), ASKER)
+    for other in ({}, {"side": "SELL"}, {"quantity": "500"}):
+        assert standby._repeated(parse_order(wanted | other), ASKER) is None
+    known = standby._repeated(parse_order(wanted | {"client_order_id": "k2"}), ASKER)
+    assert known is not None
+    assert known.id == whole
+    with pytest.raises(Problem, match="k2"):
+        standby._repeated(parse_order(wanted | {"client_order_id": "k2", "tif": "IOC"}), ASKER)
 
 
 # ---- numbers
