@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from engine.book import Book
@@ -26,6 +27,8 @@ _FIRST = frozenset({Kind.ORDER_ACCEPTED, Kind.ORDER_EXTERNAL, Kind.ORDER_RESTORE
 class _Layer(Book):
     """Copies of what some groups touch. It keeps no digest and no order of ids: nobody reads them here. Of the indexes only the
     one by permId, and only of what the groups changed."""
+
+    loose_added = 0  # executions of no order among them
 
     def count(self, entity: Entity) -> None:
         """Nothing: a trial has no digest."""
@@ -50,6 +53,8 @@ class _Layer(Book):
         self.open_breaks.update(other.open_breaks)
         self.order_id_floor = other.order_id_floor
         self.commands = other.commands
+        self.keep_ended = other.keep_ended
+        self.loose_added += other.loose_added
 
 
 class Trial:
@@ -64,10 +69,12 @@ class Trial:
         layer = _Layer()
         layer.order_id_floor = (self._passed or self._book).order_id_floor
         layer.commands = (self._passed or self._book).commands
+        layer.keep_ended = (self._passed or self._book).keep_ended
         try:
             for draft in drafts:
                 self._bring(layer, draft)
                 layer.apply(place(draft, layer.seq + 1, 0))
+                layer.loose_added += draft.kind is Kind.EXECUTION and draft.order_id is None
         except (IllegalTransition, ValueError) as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - whatever the fold raises here it would raise after the commit
@@ -141,7 +148,37 @@ class Trial:
                 return found
         return None
 
+    # The book lets go of what ended while the events of this statement are folded, one by one: what a draft is about may have left
+    # by then, and the log would hold an event that nobody can fold.
+
+    def _must_stay(self, layer: _Layer, oid: str) -> None:
+        """Raises ValueError when the drafts before this one may push that order out of memory."""
+        book, passed = self._book, self._passed
+        if oid not in book.ended or (layer.seq == 0 and passed is None):
+            return
+        tried = (passed.orders if passed is not None else {}) | layer.orders
+        if oid in tried and not tried[oid].final:
+            return  # it goes on, by a draft before this one
+        breaks = (passed.breaks if passed is not None else {}) | layer.breaks
+        ended = sum(o.final and o.id not in book.ended and o.id not in book.detained for o in tried.values())
+        if ended or any(found.resolved_at is not None for found in breaks.values()):
+            ended += len(book.detained)  # they may leave as if they had ended now
+        if oid in islice(book.ended, max(0, len(book.ended) + ended - layer.keep_ended)):
+            raise ValueError(f"order {oid} leaves memory with an event before this one: it must be recalled first")
+
+    def _must_stay_loose(self, layer: _Layer, key: tuple[str, str]) -> None:
+        """The same of an execution of no order."""
+        loose, passed = self._book.loose, self._passed
+        if key not in loose or (layer.seq == 0 and passed is None):
+            return
+        added = layer.loose_added + (passed.loose_added if passed is not None else 0)
+        if key in islice(loose, max(0, len(loose) + added - layer.keep_ended)):
+            raise ValueError(
+                f"execution {key[1]} leaves memory with an event before this one: it must be recalled first"
+            )
+
     def _bring_order(self, layer: _Layer, oid: str) -> None:
+        self._must_stay(layer, oid)
         if oid not in layer.orders and (order := self._known(layer, "orders", oid)) is not None:
             layer.orders[oid] = order.copy()
 
@@ -150,6 +187,7 @@ class Trial:
             layer.keys[key[0], key[1] or ""] = oid
 
     def _bring_execution(self, layer: _Layer, key: tuple[str, str]) -> Execution | None:
+        self._must_stay_loose(layer, key)
         if key not in layer.executions and (execution := self._known(layer, "executions", key)) is not None:
             layer.executions[key] = dataclasses.replace(execution)
         return layer.executions.get(key)

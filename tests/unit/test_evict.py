@@ -646,6 +646,43 @@ def test_a_correction_of_what_left_memory_is_never_booked_beside_it() -> None:
     assert (ledger.book.seq, ledger.book.digest, ledger.book.positions[AAPL].quantity) == before
 
 
+@pytest.mark.guarantee(5)
+def test_evidence_of_what_leaves_with_the_same_statement_is_refused_before_it_is_written() -> None:
+    ledger = Small()
+    oldest, second = (ledger.working(f"o{n}", perm_id=700 + n) for n in range(2))
+    for oid in (oldest, second):
+        ledger.add(Kind.ORDER_CANCELLED, oid, reason="by hand")
+    third = ledger.working("third", perm_id=720)
+    ends = Draft(Kind.ORDER_CANCELLED, {"reason": "by hand"}, NOON, third, "local")
+    lives = Draft(Kind.ORDER_WORKING, {"status": "Submitted", "perm_id": 700}, NOON, oldest, "local")
+    other = Draft(Kind.ORDER_WORKING, {"status": "Submitted", "perm_id": 701}, NOON, second, "local")
+    bound = Draft(Kind.MEMORY_BOUND, {"keep_ended": 1}, NOON)
+    for before in (ends, bound):
+        trial = Trial(ledger.book)
+        assert trial.refuses([before]) is None
+        assert "leaves memory" in str(trial.refuses([lives]))
+        assert trial.refuses([other]) is None
+        assert "leaves memory" in str(Trial(ledger.book).refuses([before, lives]))
+    assert Trial(ledger.book).refuses([lives, ends]) is None
+    ledger.write(ends)
+    assert oldest not in ledger.book.orders
+
+
+def test_a_correction_of_an_execution_of_no_order_that_leaves_with_the_same_statement_is_refused() -> None:
+    ledger = Small()
+    for n in range(2):
+        ledger.fill(None, f"{n:04}.01")
+    *_, one = (e for e in ledger.log if e.kind == Kind.EXECUTION)
+    new, late = (
+        Draft(Kind.EXECUTION, one.payload | {"exec_id": exec_id, "quantity": "9"}, NOON)
+        for exec_id in ("0009.01", "0000.02")
+    )
+    assert Trial(ledger.book).refuses([late]) is None
+    trial = Trial(ledger.book)
+    assert trial.refuses([new]) is None
+    assert "leaves memory" in str(trial.refuses([late]))
+
+
 class Proving:
     """A connection that proves, at a level."""
 
