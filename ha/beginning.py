@@ -24,24 +24,32 @@ class NoBeginning(ValueError):
 
 async def begin(book: Book, connection: Connection, head: int) -> None:
     """Bring an empty book to the latest checkpoint at or before `head`, if there is one. Raises NoBeginning, StoreError."""
-    wanted = {"form": checkpoint.form(), "digest_version": DIGEST_VERSION, "at_most": head}
-    rows = await connection.run("last_checkpoint", wanted, _WITHIN)
-    why = "there is none of its form"
-    for row in rows:
-        try:
-            state = await asyncio.to_thread(checkpoint.read, row["state"], row["digest"])
-            checkpoint.stand(book, state)
-        except checkpoint.BadCheckpoint as error:
-            why = f"the one at event {row['seq']} is bad: {error}"
-            logger.error("a checkpoint is passed over: {}", why)
-        else:
-            logger.info("the book stands at event {}, from a checkpoint", book.seq)
-            return
-    if (first := await log_begins(connection)) > 1:
+    why = await stand_at_checkpoint(book, connection, head)
+    if why is None:
+        logger.info("the book stands at event {}, from a checkpoint", book.seq)
+    elif (first := await log_begins(connection)) > 1:
         raise NoBeginning(
             f"The log begins at event {first}, older ones are archived, and this version can read no checkpoint ({why}). "
             "Run `adapter rebuild --checkpoint --archive DIR` with the directory of the archive."
         )
+
+
+async def stand_at_checkpoint(book: Book, connection: Connection, at_most: int) -> str | None:
+    """Bring an empty book to the latest checkpoint at or before `at_most` that can be read. None when it stands there, else why
+    it stands at none; the book is then as it was. Raises StoreError."""
+    bad: list[str] = []
+    wanted = {"form": checkpoint.form(), "digest_version": DIGEST_VERSION, "at_most": at_most}
+    while rows := await connection.run("last_checkpoint", wanted, _WITHIN):
+        try:
+            state = await asyncio.to_thread(checkpoint.read, rows[0]["state"], rows[0]["digest"])
+            checkpoint.stand(book, state)
+        except checkpoint.BadCheckpoint as error:
+            bad.append(f"the one at event {rows[0]['seq']} is bad: {error}")
+            logger.error("a checkpoint is passed over: {}", bad[-1])
+            wanted["at_most"] = rows[0]["seq"] - 1
+        else:
+            return None
+    return "; ".join(bad) or "there is none of its form"
 
 
 async def log_begins(connection: Connection) -> int:

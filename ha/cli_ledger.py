@@ -73,7 +73,7 @@ def rebuild(
         if as_json:
             shown.json({"checkpoint": kept})
         else:
-            shown.show(f"checkpoint at event {kept['seq']}" if kept else "there is one at the log's end already")
+            shown.show(f"checkpoint at event {kept['seq']}" if kept else "no event is proven yet")
         return
     report = _do(settings, directory, ledger_rebuild.verify if verify else ledger_rebuild.rewrite)
     if as_json:

@@ -79,6 +79,11 @@ async def archive(log: Log, directory: Path, cluster: str, before: str, *, dry_r
         report.archived.append((await _write(log, book, directory, cluster, part, say)).as_json())
     say("writing a checkpoint")
     report.checkpoint = await log.keep_checkpoint(book)
+    if await log.checkpoint_beyond(book.seq) is None:
+        raise LedgerProblem(
+            f"No checkpoint that this version can read stands at or beyond event {book.seq}, so nothing was dropped: run "
+            "`adapter rebuild --checkpoint --archive DIR`, then archive."
+        )
     for part, told in zip(going, report.archived, strict=True):
         say(f"dropping {part.name}")
         await log.named("drop_part", {"part": part.name, "sha256": told["sha256"], "digest": told["digest"]})

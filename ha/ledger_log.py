@@ -18,10 +18,13 @@ from engine.digest import DIGEST_VERSION, differs, written
 from engine.events import Event, event_of
 from engine.store import LOCK_TIMEOUT, Connection, Refused, Row
 from ha import archive_files as files
+from ha.beginning import stand_at_checkpoint
 
 BATCH = 2000
 PATIENCE = 30
 """How often a lock that others hold is asked for, a fifth of a second apart."""
+
+_ANY = 2**63 - 1
 
 KEPT = 3
 """Checkpoints of one form that stay; the oldest goes first."""
@@ -121,27 +124,27 @@ class Log:
             raise LedgerProblem(f"The log ends at event {book.seq}; event {last} is missing.")
 
     async def book_before(self, seq: int) -> Book:
-        """A book that stands before event `seq`: from the last checkpoint there is, else from the first event."""
+        """A book that stands before event `seq`: from the last checkpoint that can be read, else from the first event."""
         book = self.empty_book()
-        wanted = {"form": checkpoint.form(), "digest_version": DIGEST_VERSION, "at_most": seq - 1}
-        for row in await self.run("last_checkpoint", wanted):
-            try:
-                checkpoint.load(book, row["state"], row["digest"])
-            except checkpoint.BadCheckpoint as error:
-                raise LedgerProblem(f"The checkpoint at event {row['seq']} is bad: {error}.") from error
+        await stand_at_checkpoint(book, self._connection, seq - 1)
         await self.fold(book, seq - 1)
         return book
 
-    async def keep_checkpoint(self, book: Book) -> Row | None:
+    async def checkpoint_beyond(self, seq: int) -> int | None:
+        """Where the latest checkpoint stands that was read just now, if that is at or beyond event `seq`. Raises StoreError."""
+        book = self.empty_book()
+        await stand_at_checkpoint(book, self._connection, _ANY)
+        return book.seq if book.seq >= seq else None
+
+    async def keep_checkpoint(self, book: Book, *, anew: bool = False) -> Row | None:
         """Fold `book` on to the leader's last proof, compare digests, and keep it as a checkpoint; what was kept.
 
-        None when the last one stands there already, or nothing was written yet. Raises LedgerProblem when the digests differ or
-        the tables that people query stay behind.
+        None when nothing was written yet or, unless `anew`, one that can be read stands there already. Raises LedgerProblem when
+        the digests differ or the tables that people query stay behind.
         """
         [proof] = await self.run("proof")
         seq = proof["seq"]
-        there = [r for r in await self.run("checkpoints") if r["form"] == checkpoint.form() and r["seq"] >= max(seq, 1)]
-        if seq == 0 or there or seq < book.seq:
+        if seq == 0 or seq < book.seq or (not anew and await self.checkpoint_beyond(seq)):
             return None
         await self._tables_at(seq)
         await self.fold(book, seq)

@@ -157,9 +157,12 @@ async def rewrite(log: Log, say: Progress) -> Report:
 
 
 async def write_checkpoint(log: Log, say: Progress) -> Row | None:
-    """A checkpoint of this version's form, from the log's first event. Raises LedgerProblem, BadArchive, StoreError."""
+    """A checkpoint of this version's form, from the log's first event, whatever stands there; None while no event is proven.
+
+    Raises LedgerProblem, BadArchive, StoreError.
+    """
     say("replaying the log")
-    return await log.keep_checkpoint(log.empty_book())
+    return await log.keep_checkpoint(log.empty_book(), anew=True)
 
 
 # ---- comparing

@@ -233,13 +233,13 @@ async def test_the_months_of_another_log_are_never_written_over(
     urls: Urls, postgres_server: Postgres, ledger: Ledger, tmp_path: Path, cluster: str
 ) -> None:
     report = await run(urls, tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     other = await ledger_in(postgres_server.fresh(), "z")
     assert other.book.seq == ledger.book.seq
     async with owner_log(urls, tmp_path) as log:
         with pytest.raises(files.BadArchive, match="Each cluster needs a directory of its own"):
             await archive(log, tmp_path, cluster, LAST, dry_run=False, say=ignore)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
     assert len(before) == 2 * len(report.archived) == 4
     assert len(parts(urls.owner)) == 3
 
@@ -251,8 +251,13 @@ async def test_a_part_whose_file_was_written_by_an_interrupted_run_goes_the_next
         broken.setattr(Log, "keep_checkpoint", no_checkpoint)
         with pytest.raises(OSError, match="ended"):
             await run(urls, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(os.listdir(tmp_path)) == 4
     assert len((await run(urls, tmp_path)).archived) == 2
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file in it."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 async def no_checkpoint(*_: object) -> None:
@@ -308,6 +313,85 @@ async def test_without_a_checkpoint_that_it_can_read_a_replica_says_what_to_run_
         await asyncio.sleep(0.01)
     assert book.digest == ledger.book.digest
     await tail.close()
+
+
+HARMS = ["digest_version = 3", "state = substr(state, 1, 40)"]
+
+
+def harm_checkpoints(urls: Urls, what: str, *, latest: bool = False) -> None:
+    """Change all of them, or the latest one."""
+    with psycopg.connect(urls.owner) as owner:
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        where = " WHERE seq = (SELECT max(seq) FROM ledger.checkpoint)" if latest else ""
+        owner.execute(f"UPDATE ledger.checkpoint SET {what}{where}")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_a_checkpoint_that_cannot_be_read_is_written_anew(
+    urls: Urls, ledger: Ledger, tmp_path: Path, harm: str
+) -> None:
+    await run(urls, tmp_path)
+    harm_checkpoints(urls, harm)
+    tail = Tail(book := Book(), urls.adapter, "b")
+    tail.start()
+    while tail.problem is None:
+        await asyncio.sleep(0.01)
+    async with owner_log(urls, tmp_path) as log:
+        assert (await write_checkpoint(log, ignore) or {})["seq"] == ledger.book.seq
+    while book.seq < ledger.book.seq or tail.problem is not None:
+        await asyncio.sleep(0.01)
+    assert book.digest == ledger.book.digest
+    await tail.close()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_no_month_is_dropped_behind_a_checkpoint_that_cannot_be_read(
+    urls: Urls, ledger: Ledger, tmp_path: Path, harm: str
+) -> None:
+    async with owner_log(urls) as log:
+        await log.keep_checkpoint(Book())
+    harm_checkpoints(urls, harm)
+    report = await run(urls, tmp_path)
+    assert report.checkpoint["seq"] == ledger.book.seq
+    tail = Tail(book := Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    assert book.digest == ledger.book.digest
+    await tail.close()
+
+
+async def test_nothing_is_dropped_when_no_checkpoint_was_kept(
+    urls: Urls, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with owner_log(urls) as log:
+        await log.keep_checkpoint(Book())
+    harm_checkpoints(urls, HARMS[1])
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Log, "keep_checkpoint", nothing)
+    with pytest.raises(LedgerProblem, match="nothing was dropped"):
+        await run(urls, tmp_path)
+    assert len(parts(urls.owner)) == 3
+
+
+async def test_an_older_checkpoint_serves_when_the_latest_is_damaged(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await run(urls, tmp_path)
+    connection = await opened(urls.adapter)
+    await append(connection, traffic(ledger, "m4")(), ledger.book)
+    async with owner_log(urls, tmp_path) as log:
+        await rewrite(log, ignore)
+        assert await write_checkpoint(log, ignore) is not None
+    harm_checkpoints(urls, HARMS[1], latest=True)
+    tail = Tail(book := Book(), urls.adapter, "b")
+    await tail.connection.open()
+    await tail.catch_up()
+    assert (book.seq, book.digest) == (ledger.book.seq, ledger.book.digest)
+    await tail.close()
+    await connection.close()
 
 
 async def test_a_replica_whose_next_event_was_archived_meanwhile_begins_at_the_checkpoint(
