@@ -179,9 +179,10 @@ SELECT coalesce(min(seq), 1) AS first FROM ledger.event
 SELECT coalesce(max(seq), 0) AS head FROM ledger.event
 
 -- name: last_checkpoint
--- the newest that this version can read, at or before an event
+-- the newest that this version can read, at or before an event, from which the log goes on
 SELECT seq, digest, state FROM ledger.checkpoint
- WHERE form = %(form)s AND digest_version = %(digest_version)s AND seq <= %(at_most)s ORDER BY seq DESC LIMIT 1
+ WHERE form = %(form)s AND digest_version = %(digest_version)s AND seq <= %(at_most)s
+   AND seq >= (SELECT coalesce(min(seq), 1) - 1 FROM ledger.event) ORDER BY seq DESC LIMIT 1
 
 -- name: checkpoint_forms
 SELECT form, digest_version, max(seq) AS seq FROM ledger.checkpoint GROUP BY form, digest_version

@@ -49,7 +49,7 @@ async def stand_at_checkpoint(book: Book, connection: Connection, at_most: int) 
             wanted["at_most"] = rows[0]["seq"] - 1
         else:
             return None
-    return "; ".join(bad) or "there is none of its form"
+    return "; ".join(bad) or "there is none of its form from which the log goes on"
 
 
 async def log_begins(connection: Connection) -> int:

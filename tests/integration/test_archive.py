@@ -20,7 +20,7 @@ from engine import checkpoint
 from engine.archive import Archive
 from engine.book import Book
 from engine.commit import _row
-from engine.digest import written
+from engine.digest import DIGEST_VERSION, written
 from engine.events import Event, Kind
 from engine.order import Order
 from engine.store import Connection, Refused
@@ -312,6 +312,30 @@ async def test_without_a_checkpoint_that_it_can_read_a_replica_says_what_to_run_
     while book.seq < ledger.book.seq or tail.problem is not None:
         await asyncio.sleep(0.01)
     assert book.digest == ledger.book.digest
+    await tail.close()
+
+
+@pytest.mark.rule(22)
+async def test_a_checkpoint_from_before_the_logs_beginning_is_none_and_the_replica_says_so(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    async with owner_log(urls) as log:
+        old = await log.book_before(6)
+        kept = {
+            "seq": 5, "form": checkpoint.form(), "digest_version": DIGEST_VERSION, "digest": written(old.digest),
+            "state": checkpoint.dump(old),
+        }  # fmt: skip
+        await log.named("keep_checkpoint", kept)
+    await run(urls, tmp_path)
+    with psycopg.connect(urls.owner) as owner:  # the other version archived
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.checkpoint SET form = 'newer' WHERE seq > 5")
+    tail = Tail(book := Book(), urls.adapter, "b")
+    tail.start()
+    while tail.problem is None:
+        await asyncio.sleep(0.01)
+    assert "adapter rebuild --checkpoint --archive DIR" in tail.problem
+    assert book.seq == 0
     await tail.close()
 
 
