@@ -224,7 +224,9 @@ def test_send_again_repeats_it_under_its_own_order_id_and_never_makes_a_second_o
     assert taken(pair, oid) == (["order"] if fault == "lose_orders" else ["order", "modify"])
     told = [e for e in events(pair, oid) if e[0] in ("order_repeated", "break_resolved")]
     assert told[:2] == [("order_repeated", "local", f"c-{found}"), ("break_resolved", "local", f"c-{found}")]
-    again = [kind for kind, _, correlation in told[2:] if correlation != f"c-{found}"]  # kept inside past R5's deadline:
+    again = [
+        kind for kind, _, correlation in told[2:] if correlation != f"c-{found}"
+    ]  # kept inside past R5's deadline:
     assert again == ["break_resolved"] * len(told[2:])  # in doubt once more, and answered when it surfaced
 
 
