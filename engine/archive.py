@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.book import Book
@@ -75,7 +75,7 @@ class Archive:
         """Those of these orders that the ledger has, in their last state. Raises StoreError."""
         found: dict[str, Recalled] = {}
         for part in _parts(ids):
-            leaving = self._leaving_executions()
+            leaving, ended = self._leaving_executions(), self._leaving_orders()
             events = await self._run("events_of_orders", {"ids": part})
             rows = {
                 (row["account"], row["root"]): row for row in await self._run("executions_of_orders", {"ids": part})
@@ -84,6 +84,9 @@ class Archive:
             leaving |= self._leaving_executions()
             executions |= {key: e for key, e in leaving.items() if e.order_id in part}
             archived = from_tables(await self._run("orders_of_archived_parts", {"ids": part}), executions.values())
+            ended |= self._leaving_orders()
+            for oid in archived.keys() & ended.keys():  # the row may be of a time before its end
+                archived[oid] = replace(archived[oid], order=ended[oid].copy())
             whole = [event for event in map(event_of, events) if event.order_id not in archived]
             found |= recalled_orders(whole, executions.values()) | archived
         return found
@@ -118,8 +121,11 @@ class Archive:
     def _leaving_executions(self) -> dict[Key, Execution]:
         return {(e.account, e.root): e for e in self._book.leaving.values() if isinstance(e, Execution)}
 
+    def _leaving_orders(self) -> dict[str, Order]:
+        return {o.id: o for o in self._book.leaving.values() if isinstance(o, Order)}
+
     def _leaving_perm_ids(self) -> dict[int, str]:
-        return {o.perm_id: o.id for o in self._book.leaving.values() if isinstance(o, Order) and o.perm_id}
+        return {o.perm_id: o.id for o in self._leaving_orders().values() if o.perm_id}
 
     async def _run(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
         if not self._connection.is_open:

@@ -19,6 +19,7 @@ from engine.auth import Access
 from engine.book import Book
 from engine.broker import BrokerError, CommissionFact, OrderStatus
 from engine.checkpoint import dump, load
+from engine.clock import from_iso
 from engine.commit import Committer, Outcome
 from engine.digest import written
 from engine.errors import Problem
@@ -28,6 +29,7 @@ from engine.evicted import Evicted, Numbers
 from engine.metrics import Metrics
 from engine.order import State
 from engine.plain import execution_from, order_from, plain
+from engine.projection import _order
 from engine.recall import Recalled, recalled_orders
 from engine.reference import order_id
 from engine.repeat import Repeats
@@ -491,6 +493,7 @@ async def test_an_order_whose_events_were_cut_off_the_log_is_read_from_its_row()
     oid = ledger.filled(0)
     for n in range(1, 4):
         ledger.filled(n)
+    del ledger.book.leaving["order", oid]  # the table of orders has it as it left
     found = (await Archive(ledger.book, CutLog(ledger, oid)).orders([oid]))[oid]  # type: ignore[arg-type]
     order, whole = found.order, ledger.whole.orders[oid]
     assert order is not None
@@ -574,6 +577,25 @@ async def test_a_read_that_the_projector_overtakes_loses_nothing_of_what_left() 
         known = LookedUp()
         await Archive(ledger.book, Racing(ledger)).look_up(asked, known)  # type: ignore[arg-type]
         assert (known.executions, known.perm_ids) == (answer.executions, answer.perm_ids)
+
+
+async def test_an_order_whose_beginning_was_archived_comes_back_as_it_left_also_before_the_tables_have_it() -> None:
+    ledger = Small()
+    oid = ledger.working("k0", perm_id=900)
+    row = _order(ledger.order(oid))
+    for name in ("created_at", "updated_at", "sent_at", "acknowledged_at", "valid_until"):
+        row[name] = from_iso(row[name])
+    for name in ("quantity", "filled", "limit_price", "stop_price"):
+        row[name] = None if row[name] is None else Decimal(row[name])
+    ledger.fill(oid, "0000.01", perm_id=900)
+    for n in range(1, 4):
+        ledger.filled(n)
+    assert oid not in ledger.book.orders
+    archive = Archive(ledger.book, Racing(ledger, orders_of_archived_parts=[row]))  # type: ignore[arg-type]
+    found = (await archive.orders([oid]))[oid]
+    assert found.order is not None
+    assert (found.order.state, found.order.filled, len(found.executions)) == (State.FILLED, 10, 1)
+    assert found.order == ledger.whole.orders[oid]
 
 
 # ---- how many stay
