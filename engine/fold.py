@@ -294,6 +294,8 @@ def _session_opened(book: Book, event: Event, p: Payload) -> None:
 
 def _session_closed(book: Book, event: Event, p: Payload) -> None:
     book.session_open = False
+    if p.get("away"):
+        book.unbroken_since = book.session + 1  # it may have restarted before the next one, whoever opens that
 
 
 def _operator_command(book: Book, event: Event, p: Payload) -> None:

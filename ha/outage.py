@@ -2,6 +2,8 @@
 
 The standby probes only while the leader says that it finds no gateway, by a handshake that takes no clientId. A mute gateway
 answers neither better than the other, and a pair that swapped for ever would help nobody, so each outage buys one hand-over.
+
+That a dial of ours found no gateway stands in the log, so that whoever opens the next session knows it too (R1).
 """
 
 from __future__ import annotations
@@ -9,7 +11,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from engine.clock import Clock, boottime
+from loguru import logger
+
+from engine.book import Book
+from engine.clock import Clock, boottime, utcnow
+from engine.commit import Committer, Outcome
+from engine.events import Draft, Kind
 from ha.gateway_probe import Answers, probe
 
 PROBE_EVERY = 1.0
@@ -48,3 +55,13 @@ class Outage:
         if away_since is None or self.spent or self.clock() - away_since < PATIENCE:
             return False
         return theirs is True and self.word() is False
+
+
+async def note_away(committer: Committer, book: Book) -> None:
+    """Write down that a dial found no gateway, once for each session; what is not written is tried again at the next dial."""
+    if not book.session_open:
+        return
+    closed = Draft(Kind.SESSION_CLOSED, {"session": book.session, "away": True}, utcnow())
+    outcome, _, why = await committer.commit([closed])
+    if outcome is not Outcome.COMMITTED:
+        logger.warning("that the gateway is away was not written down: {}", why)

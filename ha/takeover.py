@@ -43,6 +43,7 @@ from ha.claim import (
 )
 from ha.fence import FenceAgent, FenceRule
 from ha.lease import Grant, Held, LeaderRecord, LeaderSeen, LeasePort
+from ha.outage import note_away
 from ha.phase import TermOver
 from ha.role import On
 from ha.shared_state import Memory, Spending, remember, spend_suspicion
@@ -101,9 +102,8 @@ class Takeover:
         self._epoch_before = 0
         self._grant: Grant | None = None
         self._remembered = Memory()
-        self.gateway_away: float | None = (
-            None  # since when this replica's dials find no gateway (CLOCK_BOOTTIME seconds)
-        )
+        # since when this replica's dials find no gateway (CLOCK_BOOTTIME seconds)
+        self.gateway_away: float | None = None
         self._fence = FenceRule(rules.fence_deadline)
         self._dialed: deque[str] = deque(maxlen=64)  # our own ends of the latest connections to the gateway
         self.must_hold: str | None = None  # why everything must be held once the broker was looked at (R18)
@@ -272,9 +272,8 @@ class Takeover:
             await self.committer.open()
         except StoreError as error:
             raise TermOver(f"the database went away after the claim: {error}") from error
-        self.committer.control = dict(
-            self._tail.control
-        )  # until its first proof reads them: a halt holds from the claim on
+        # until its first proof reads them: a halt holds from the claim on
+        self.committer.control = dict(self._tail.control)
         self._permit.obey(self._tail.control)
         self.phases.claimed = self._clock()
         self.term = Term(self._me.name, epoch, self.phases)
@@ -324,6 +323,7 @@ class Takeover:
             logger.warning("no broker session: {}", why)
             self.gateway_away = self.gateway_away or started
             self._broker.abort()
+            await note_away(committer, self._book)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
 

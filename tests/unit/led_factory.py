@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from engine.broker import Admitted
+import pytest
+
+from engine.broker import Admitted, Unreachable
 from engine.order import Order
 from ha.lease import Held
+from ha.phase import TermOver
 from ha.role import On
 from ha.takeover import Rules, Takeover
 from ha.tend import Tender, TendRules
@@ -59,13 +62,19 @@ class Led(Scene):
         self.wire.show(fact)
         self.take(fact)
 
-    async def dial(self, *, link: bool = True) -> None:
-        """The session is lost, and a gateway is dialled, by the takeover's own code; without its link it says so at once."""
+    async def dial(self, *, link: bool = True, found: bool = True) -> None:
+        """The session is lost, and a gateway is dialled, by the code of a takeover that knows of no dial before this one.
+
+        Without its link the gateway says so at once. Not `found`: nobody answers, and the term ends before the second dial.
+        """
         if self.permit.session is not None:
             self.permit.session = None
             self.desk.session_lost()
 
-        async def connect(_: float) -> Admitted:
+        async def connect(_: float) -> Admitted | Unreachable:
+            if not found:
+                over.append("somebody else leads")
+                return Unreachable("nobody listens")
             if not link:
                 self.tender.link_lost()
             return Admitted(self.ledger.book.order_id_floor, (ACCOUNT,))
@@ -73,8 +82,11 @@ class Led(Scene):
         async def held() -> Held:
             return Held(1, 2, 1e12)
 
+        over: list[str] = []
+
         async def proven() -> None:
-            """The epoch is proven."""
+            if over:
+                raise TermOver(over[0])
 
         self.committer.prove_now, self.committer.control, self.wire.connect = proven, {}, connect  # type: ignore[method-assign]
         lease: Any = SimpleNamespace(verify=held)
@@ -83,5 +95,9 @@ class Led(Scene):
             self.ledger.book, self.permit, self.desk, self.inbound, self.wire, lease, nobody, nobody, nobody, CLIENT, Rules(),
             on_fenced=lambda _: None,
         )  # fmt: skip
-        dialler.committer = self.committer
-        assert await dialler.connect() is On.ADMITTED
+        dialler.committer, self.wire.abort = self.committer, lambda: None  # type: ignore[method-assign]
+        if found:
+            assert await dialler.connect() is On.ADMITTED
+        else:
+            with pytest.raises(TermOver):
+                await dialler.connect()

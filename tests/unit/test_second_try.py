@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.again import why_not
 from engine.clock import utcnow
 from engine.events import Kind
 from engine.order import State
@@ -179,3 +180,30 @@ async def test_the_one_repetition_is_not_spent_where_it_cannot_be_written(why: C
     led.clock.now += 2.0
     repeat_doubtful(led.committer, led.desk, led.permit)
     assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.SENDING, 1, [1])
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_restart_of_the_gateway_that_a_dial_of_another_replica_saw_stands_in_the_way_of_a_repetition(
+    away: bool,
+) -> None:
+    led = Led()
+    await led.dial()  # the gateway of session 1 may have been away before it
+    oid = led.ledger.accept("lost", session=2)
+    if away:
+        await led.dial(found=False)  # one replica finds no gateway, and leads no more
+    await led.dial()  # the other one's first dial succeeds
+    led.ledger.add(Kind.ORDER_IN_DOUBT, oid, reason="not shown")
+    order = led.order(oid)
+    assert ("may have restarted" in (why_not(led.ledger.book, order, order.created_at) or "")) is away
+
+
+@pytest.mark.rule(1)
+async def test_it_is_written_once_for_each_session() -> None:
+    led = Led()
+    for _ in range(2):
+        await led.dial(found=False)
+    assert led.count(Kind.SESSION_CLOSED) == 1
+    await led.dial()
+    await led.dial(found=False)
+    assert led.count(Kind.SESSION_CLOSED) == 2
