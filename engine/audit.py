@@ -49,13 +49,16 @@ class Audit:
             if not self._connection.is_open:
                 await self._connection.open(deadline=2.0)
             rows = await self._connection.run(name, asked | {"limit": limit + 1}, deadline=DEADLINE)
+            [begins] = await self._connection.run("log_begins", {}, deadline=DEADLINE)
         except StoreError as error:
             raise unavailable("database-away", f"The audit is in PostgreSQL, which is away: {error}") from error
         if name == "audit_newest":
             rows, following = rows[:limit][::-1], None
         else:
             following = rows[limit - 1]["seq"] if len(rows) > limit else None
-        return Response(200, {"audit": [_view(row) for row in rows[:limit]], "next": following})
+        return Response(
+            200, {"audit": [_view(row) for row in rows[:limit]], "next": following, "log_begins": begins["first"]}
+        )
 
 
 def filters(query: Mapping[str, str]) -> tuple[dict[str, Any], int]:

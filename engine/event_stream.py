@@ -77,6 +77,10 @@ def said(event: Event) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _archived(place: int, first: int) -> str:
+    return f"event {min(place + 1, first - 1)} has been archived: the log begins at event {first}, `after={first - 1}` reads from there"
+
+
 class _Reset(Exception):
     """The reader's place is not in this log; the text says why."""
 
@@ -223,14 +227,20 @@ class EventStream:
             return [newest[i] for i in range(first, min(len(newest), first + _BATCH))]
         if self._book.seq <= seq:
             return []
-        return [event_of(row) for row in await self._run("events_after", {"after": seq, "limit": _BATCH})]
+        rows = await self._run("events_after", {"after": seq, "limit": _BATCH})
+        if rows and rows[0]["seq"] != seq + 1:
+            raise _Reset(_archived(seq, rows[0]["seq"]))
+        return [event_of(row) for row in rows]
 
     async def _check(self, place: Place) -> None:
         """Raises _Reset when the log does not hold this place (R36), StoreError when that cannot be told."""
-        if place.seq == 0:
-            return
-        rows = await self._run("events_after", {"after": place.seq - 1, "limit": 1})
-        if not rows or rows[0]["seq"] != place.seq:
+        rows = await self._run("events_after", {"after": max(place.seq - 1, 0), "limit": 1})
+        first = rows[0]["seq"] if rows else place.seq
+        if first > place.seq + 1 or (first > place.seq and place.epoch is not None):
+            raise _Reset(_archived(place.seq, first))
+        if first > place.seq or place.seq == 0:
+            return  # all that it lacks is in the log
+        if not rows:
             raise _Reset(f"the log does not reach to event {place.seq}: the database went back in time")
         if place.epoch is None:
             return

@@ -170,6 +170,9 @@ class AuditPage(Strict):
 
     audit: list[AuditRow]
     next: int | None
+    log_begins: Annotated[
+        int, Field(description="The first event still in the log; what was asked for before it is archived.")
+    ]
 
 
 class AccountAnswer(Strict):

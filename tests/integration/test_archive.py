@@ -18,9 +18,11 @@ import pytest
 
 from engine import checkpoint
 from engine.archive import Archive
+from engine.auth import Access
 from engine.book import Book
 from engine.commit import _row
 from engine.digest import DIGEST_VERSION, written
+from engine.event_stream import EventStream, Place, _Reset
 from engine.events import Event, Kind
 from engine.order import Order
 from engine.store import Connection, Refused
@@ -492,3 +494,39 @@ async def test_an_order_that_left_memory_and_the_log_is_still_known_from_the_tab
 
 NOT_KEPT = {"body", "accepted_seq", "licence_epoch", "cancel_session", "constant", "fingerprint", "seq", "updated_at"}
 """Of an order whose events are in a file: what no table has, or what no longer matters. (A commission moves the table's time.)"""
+
+
+@pytest.mark.rule(36)
+async def test_a_reader_whose_next_event_was_archived_is_told_so_and_where_the_log_begins(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    report = await run(urls, tmp_path)
+    last = report.archived[-1]["last_seq"]
+    book = Book()
+    async with owner_log(urls, tmp_path) as log:
+        await log.fold(book, ledger.book.seq)
+    stream = EventStream(book, urls.adapter, "a", Access())
+    stream._newest.clear()  # as after a long time: what is asked for is in the database alone
+
+    async def check(place: Place) -> str:
+        try:
+            await stream._check(place)
+        except _Reset as reset:
+            return str(reset)
+        return ""
+
+    async def first_told(place: Place) -> str:
+        chunks = stream._stream(place, None)
+        await anext(chunks)
+        told = (await anext(chunks)).decode().split("\n")[1]
+        await chunks.aclose()
+        return told
+
+    for place in (Place(0), Place(3), Place(3, 5, "00000001"), Place(last, 5, "00000001")):
+        assert f"the log begins at event {last + 1}" in await check(place)
+    for place in (Place(0), Place(3, 5, "00000001")):
+        assert await first_told(place) == "event: reset"  # a reader that was connected when they left
+    assert await check(Place(last)) == await check(Place(last + 1)) == ""
+    assert "went back in time" in await check(Place(ledger.book.seq + 1))
+    assert await first_told(Place(last)) == f"event: {ledger.log[last].kind}"
+    await stream.close()

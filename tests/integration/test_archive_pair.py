@@ -55,7 +55,9 @@ def test_a_retry_of_an_archived_key_is_answered_after_both_replicas_began_at_a_c
     assert (code, len(told["archived"])) == (0, 1), said
     code, told, said = adapter(pair, "archive", "--before", "2097-02", "--to", tmp_path / "out")
     assert (code, len(told["archived"])) == (0, 1), said
-    assert len(parts(owner)) == 1
+    [(_, begins, _)] = parts(owner)
+    audit = ask(leader, "GET", "/api/v1/audit?kind=*&after=0&limit=1").json
+    assert audit["log_begins"] == audit["audit"][0]["seq"] == begins > 1
     code, told, said = adapter(pair, "rebuild", "--verify")
     assert code == 1
     assert "--archive DIR" in said
