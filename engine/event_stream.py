@@ -78,7 +78,8 @@ def said(event: Event) -> dict[str, Any]:
 
 
 def _archived(place: int, first: int) -> str:
-    return f"event {min(place + 1, first - 1)} has been archived: the log begins at event {first}, `after={first - 1}` reads from there"
+    gone = min(place + 1, first - 1)
+    return f"event {gone} has been archived: the log begins at event {first}, `after={first - 1}` reads from there"
 
 
 class _Reset(Exception):
