@@ -79,6 +79,9 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user
    AND application_name LIKE 'adapter-writer:%%' AND split_part(application_name, ':', 2)::bigint <= %(epoch)s
 
+-- name: end_rebuild
+SELECT ledger.end_rebuild() AS ended
+
 -- name: end_backend
 -- by way of the view: asked for a process that is gone, the function itself would warn, and a warning is an unknown outcome (R20)
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s
@@ -224,6 +227,10 @@ COMMIT
 
 -- name: rollback
 ROLLBACK
+
+-- name: end_me_when_idle
+-- R11: whoever stands still in a transaction of this session is ended
+SELECT set_config('idle_in_transaction_session_timeout', '1s', false)
 
 -- name: hold_tables
 -- in the order in which the projector writes them; nothing is written to them until the commit

@@ -59,9 +59,10 @@ async def claim_epoch(
 
 
 async def _end_older_writers(connection: Connection, epoch: int) -> None:
-    """R11: a frozen leader's transaction does not hold the claim up for ever."""
+    """R11: no transaction holds the claim up for ever, be it a frozen leader's or that of an `adapter rebuild`."""
     try:
         await connection.run("end_older_writers", {"epoch": epoch})
+        await connection.run("end_rebuild")
     except StoreError as error:
         raise TermOver(f"older writers could not be ended: {error}") from error
 

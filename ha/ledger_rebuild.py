@@ -133,6 +133,7 @@ async def rewrite(log: Log, say: Progress) -> Report:
     [present] = await log.run("epoch")
     epoch = present["epoch"]
     await log.run("name_epoch", {"epoch": epoch})
+    await log.run("end_me_when_idle")
     await log.run("begin")
     try:
         await log.run("hold_tables")

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -25,14 +26,15 @@ from engine.digest import DIGEST_VERSION, written
 from engine.event_stream import EventStream, Place, _Reset
 from engine.events import Event, Kind
 from engine.order import Order
-from engine.store import Connection, Refused
+from engine.store import Connection, Refused, StoreError
 from ha import archive_files as files
+from ha.claim import claim_epoch
 from ha.ledger_archive import archive, due, month_before
 from ha.ledger_log import LedgerProblem, Log
 from ha.ledger_rebuild import Report, rewrite, verify, write_checkpoint
 from ha.tail import Tail
 from tests.integration.pg_fixture import Postgres, Urls
-from tests.integration.test_fence import claim, opened
+from tests.integration.test_fence import TERM, claim, opened
 from tests.integration.test_log_months import close_month, parts
 from tests.unit.book_factory import Ledger
 
@@ -530,3 +532,54 @@ async def test_a_reader_whose_next_event_was_archived_is_told_so_and_where_the_l
     assert "went back in time" in await check(Place(ledger.book.seq + 1))
     assert await first_told(Place(last)) == f"event: {ledger.log[last].kind}"
     await stream.close()
+
+
+@pytest.mark.rule(11)
+async def test_a_rebuild_that_stands_still_in_its_transaction_does_not_keep_a_claim_away(
+    urls: Urls, ledger: Ledger
+) -> None:
+    frozen = Connection(urls.owner, "adapter-ledger")
+    await frozen.open()
+    await frozen.run("name_epoch", {"epoch": 5})
+    for statement in ("begin", "hold_tables", "empty_tables"):
+        await frozen.run(statement)
+    connection = await opened(urls.adapter, "adapter-tail:b")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 5
+    assert await claim_epoch(connection, expected=5, at_least=0, term=TERM, deadline=deadline, clock=loop.time) == 6
+    with pytest.raises(StoreError):
+        await frozen.run("commit")
+    with psycopg.connect(urls.owner) as owner:
+        assert owner.execute("SELECT count(*) FROM ledger.orders").fetchall() == [(6,)]
+    await connection.close()
+    await frozen.close()
+
+
+async def test_a_claim_ends_nobody_of_the_owners_who_is_not_in_its_way(urls: Urls, ledger: Ledger) -> None:
+    reading = Connection(urls.owner, "adapter-ledger")
+    await reading.open()
+    await reading.run("begin_snapshot")
+    await reading.run("log_head")
+    connection = await opened(urls.adapter)
+    assert await connection.run("end_rebuild") == [{"ended": 0}]
+    await reading.run("commit")
+    await connection.close()
+    await reading.close()
+
+
+@pytest.mark.rule(11)
+async def test_a_rebuild_that_stops_on_the_way_is_ended_and_undone(urls: Urls, ledger: Ledger) -> None:
+    def stand_still(what: str) -> None:
+        if what.startswith("writing row"):
+            with psycopg.connect(urls.owner, autocommit=True) as owner:
+                mine = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND usename = current_user"
+                )
+                while owner.execute(mine).fetchall() != [(0,)]:
+                    time.sleep(0.02)
+
+    async with owner_log(urls) as log:
+        with pytest.raises(StoreError):
+            await rewrite(log, stand_still)
+    with psycopg.connect(urls.owner) as owner:
+        assert owner.execute("SELECT count(*) FROM ledger.orders").fetchall() == [(6,)]

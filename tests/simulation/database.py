@@ -350,6 +350,9 @@ class Database:
     def last_checkpoint(self, _p: Params) -> list[Row]:
         return []
 
+    def end_rebuild(self, _p: Params) -> list[Row]:
+        return [{"ended": 0}]
+
     def fence_holds(self, p: Params) -> list[Row]:
         return [{"holds": p["other"] != self.epoch}]
 
@@ -413,6 +416,7 @@ _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
     "log_begins": Database.log_begins, "last_checkpoint": Database.last_checkpoint,
+    "end_rebuild": Database.end_rebuild,
 }  # fmt: skip
 _WRITES: dict[str, Callable[[Database, Backend, Params], Coroutine[Any, Any, list[Row]]]] = {
     "claim": Database.claim, "prove": Database.prove, "append": Database.append, "note_phases": Database.note_phases,
