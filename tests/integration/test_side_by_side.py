@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from engine.events import LEVELS
 from engine.migrate import migrate
 from engine.schema import needed_version, newest_version
 from tests.integration.etcd_fixture import Cluster, etcd_cluster
@@ -32,7 +33,7 @@ from tests.integration.test_single import ready
 
 ROOT = Path(__file__).parents[2]
 STEP = "engine/migrations/versions/000[3-9]_*"
-"""The steps that the version before does not have; the oldest commit that added one is the first of this version."""
+"""The steps that the version before does not have."""
 
 
 def git(*arguments: str) -> bytes:
@@ -47,13 +48,16 @@ def git(*arguments: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of the commit before the first step of this pair."""
-    commit = git("log", "--diff-filter=A", "--format=%H", "--", f":(glob){STEP}").decode().split()[-1:]
+    """The tree of the newest commit of ledger level 1: none of this pair's steps, and none of its kinds of events (R22)."""
+    commit = git("log", "-SLEDGER_LEVEL = 2", "--format=%H", "--", "engine/events.py").decode().split()[-1:]
     if not commit or git("rev-parse", "--is-shallow-repository").strip() == b"true":
-        pytest.fail(f"the history does not say which commit added {STEP}: fetch all of it (git fetch --unshallow)")
+        pytest.fail(
+            "the history does not say which commit raised the level to 2: fetch all of it (git fetch --unshallow)"
+        )
     place = tmp_path_factory.mktemp("old")
     with tarfile.open(fileobj=io.BytesIO(git("archive", f"{commit[0]}^"))) as tree:
         tree.extractall(place, filter="data")
+    assert "LEDGER_LEVEL = 1" in (place / "engine" / "events.py").read_text()
     assert not list(place.glob(STEP))
     assert list(place.glob(STEP.replace("[3-9]", "2")))
     return place
@@ -130,6 +134,11 @@ async def test_the_version_before_and_this_one_take_turns_on_one_schema(
         a = start("a", before)
         until(lambda: ready(a), "the old one starts on the new schema, and stands by the new one")
         send(b)
+        assert ask(b.url, "POST", "/api/v1/cluster/halt", {"reason": "a rollout"}).status == 202
+        assert ask(b.url, "POST", "/api/v1/cluster/unhalt").status == 202
+        send(b)
+        assert kinds(urls) <= {kind for kind, level in LEVELS.items() if level == 1}
+        assert ready(a)  # what the new one wrote, the old one has read
         b.end(signal.SIGKILL)
         a.until_leads()
         send(a)
@@ -153,7 +162,12 @@ async def test_the_version_before_and_this_one_take_turns_on_one_schema(
         await asyncio.to_thread(steps, running)
     taken = [entry["order_ref"].rsplit(".", 1)[1] for entry in await sim.journal("order")]
     assert sorted(taken) == sorted(sent)
-    assert len(sent) == 8
+    assert len(sent) == 9
+
+
+def kinds(urls: Urls) -> set[str]:
+    with psycopg.connect(urls.owner) as owner:
+        return {kind for (kind,) in owner.execute("SELECT DISTINCT event_type FROM ledger.event").fetchall()}
 
 
 def epoch(urls: Urls) -> int:
