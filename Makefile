@@ -44,8 +44,17 @@ tools: .tools/toxiproxy-server ## Toxiproxy for the chaos tests in .tools, built
 demo: $(VENV)/.installed ## orders flow, two leaders are killed, a judge counts at the broker
 	@$(BIN)/adapter demo $(DEMO)
 
-test: $(VENV)/.installed-dev ## unit, integration and chaos tests with real parts
+# Tests with real parts wait for them most of the time: what only computes runs beside them, behind everything else.
+BESIDE := tests/unit tests/simulation
+test: $(VENV)/.installed-dev ## unit, integration and chaos tests with real parts (TESTS=tests/unit for a part of them)
+ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
+else
+	@said=$$(mktemp) && trap 'kill $$beside 2>/dev/null; rm -f "$$said"' EXIT && trap 'exit 130' INT TERM; \
+	nice -n 19 $(BIN)/python -m pytest $(BESIDE) >"$$said" 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest tests/integration tests/chaos; waited=$$?; \
+	echo; echo "and beside them $(BESIDE):"; wait $$beside; computed=$$?; cat "$$said"; exit $$((waited | computed))
+endif
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, the arrows between rooms
 	@$(BIN)/ruff check .
