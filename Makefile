@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev tools demo test lint format fuzz fuzz-api bench model schema clean
+.PHONY: help install install-dev tools demo test test-all lint format fuzz fuzz-api bench model schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ else
 	$(BIN)/python -m pytest tests/integration tests/chaos; waited=$$?; \
 	echo; echo "and beside them $(BESIDE):"; wait $$beside; computed=$$?; cat "$$said"; exit $$((waited | computed))
 endif
+
+test-all: $(VENV)/.installed-dev ## the same, with every case of what one case shows already
+	@$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, the arrows between rooms
 	@$(BIN)/ruff check .

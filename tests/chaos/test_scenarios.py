@@ -157,7 +157,10 @@ async def test_a_leader_that_dies_on_an_orders_way_leaves_it_lost_nowhere_and_se
 
 @pytest.mark.guarantee(2)
 @pytest.mark.guarantee(4)
-@pytest.mark.parametrize("phase", ["won", "claimed", "admitted", "collected", "repaired"])
+@pytest.mark.parametrize(
+    "phase",
+    ["claimed", "repaired", *(pytest.param(p, marks=pytest.mark.slow) for p in ("won", "admitted", "collected"))],
+)
 async def test_a_takeover_that_dies_in_a_phase_is_done_by_the_next_one(cluster: Cluster, phase: str) -> None:
     point = f"takeover.{phase}"
     standby = cluster.other(await cluster.paired())
@@ -172,7 +175,9 @@ async def test_a_takeover_that_dies_in_a_phase_is_done_by_the_next_one(cluster: 
 @pytest.mark.rule(12)
 @pytest.mark.guarantee(1)
 @pytest.mark.guarantee(2)
-@pytest.mark.parametrize("phase", ["won", "claimed", "admitted"])
+@pytest.mark.parametrize(
+    "phase", ["admitted", *(pytest.param(phase, marks=pytest.mark.slow) for phase in ("won", "claimed"))]
+)
 async def test_a_takeover_that_stands_still_in_a_phase_wakes_beside_the_next_leader_and_yields(
     cluster: Cluster, phase: str
 ) -> None:

@@ -209,8 +209,15 @@ def test_lost_exit_of_a_parent_that_filled_is_a_break_that_names_the_position(pa
 
 
 @pytest.mark.guarantee(4)
-@pytest.mark.parametrize("forgets", [False, True], ids=["kept", "forgotten"])
-@pytest.mark.parametrize("written", [1, 2])
+@pytest.mark.parametrize(
+    ("written", "forgets"),
+    [
+        pytest.param(1, True, id="1-forgotten"),
+        pytest.param(2, False, id="2-kept"),
+        pytest.param(1, False, id="1-kept", marks=pytest.mark.slow),
+        pytest.param(2, True, id="2-forgotten", marks=pytest.mark.slow),
+    ],
+)
 def test_family_cut_off_by_a_kill_never_trades_and_is_cancelled_by_rule(written: int, forgets: bool) -> None:
     armed = {"FAILPOINTS": f"submit.before_write=kill@{written + 1}"}
     with running_pair(**FAST, **armed) as pair:

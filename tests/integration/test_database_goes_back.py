@@ -135,7 +135,7 @@ async def test_failed_over_to_a_copy_that_lacks_nothing_goes_on_by_itself(story:
     await told(run)
 
 
-@pytest.mark.parametrize("etcd_too", [False, True])
+@pytest.mark.parametrize("etcd_too", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_replaced_by_an_empty_database(story: Story, urls: Urls, etcd_too: bool) -> None:
     """With an empty etcd too, nobody but the broker remembers that there ever was an order: that is enough to hold everything."""
 

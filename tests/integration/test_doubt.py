@@ -212,7 +212,7 @@ def test_an_order_that_somebody_asked_to_cancel_is_not_repeated(same_id: Running
 
 @pytest.mark.rule(1)
 @pytest.mark.guarantee(4)
-@pytest.mark.parametrize("fault", ["lose_orders", "hold_inside"])
+@pytest.mark.parametrize("fault", ["lose_orders", pytest.param("hold_inside", marks=pytest.mark.slow)])
 def test_send_again_repeats_it_under_its_own_order_id_and_never_makes_a_second_one(
     pair: RunningPair, fault: str
 ) -> None:
@@ -293,7 +293,7 @@ def test_what_may_be_said_of_an_order_in_doubt_is_checked(pair: RunningPair) -> 
 
 
 @pytest.mark.rule(1)
-@pytest.mark.parametrize("ms", [1000, 10_000])
+@pytest.mark.parametrize("ms", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_parked_order_that_surfaces_is_adopted_by_itself_and_its_contract_free_again(
     pair: RunningPair, ms: int
 ) -> None:
@@ -307,7 +307,7 @@ def test_parked_order_that_surfaces_is_adopted_by_itself_and_its_contract_free_a
 
 
 @pytest.mark.rule(1)
-@pytest.mark.parametrize("when", ["before a failover", "after it"])
+@pytest.mark.parametrize("when", ["before a failover", pytest.param("after it", marks=pytest.mark.slow)])
 def test_delete_of_an_order_in_doubt_cancels_it_when_it_surfaces(pair: RunningPair, when: str) -> None:
     oid = doubtful(pair, "hold_inside", ms=12_000)
     assert ask(pair.leader, "DELETE", f"/api/v1/orders/{oid}").status == 202

@@ -34,7 +34,7 @@ from tests.integration.pg_fixture import Postgres, Urls
 from tests.integration.replica_fixture import Replica, replica, settings_for
 from tests.integration.sim_fixture import sim_child
 
-EXAMPLES, SEED = int(os.environ.get("FUZZ_EXAMPLES", "8")), int(os.environ.get("FUZZ_SEED", "1"))
+EXAMPLES, SEED = int(os.environ.get("FUZZ_EXAMPLES", "5")), int(os.environ.get("FUZZ_SEED", "1"))
 TABLES = (api_paths.OPERATIONS, paths.OPERATIONS, openapi.OPERATIONS)
 OPERATIONS = {where: operation for table in TABLES for where, operation in table.items()}
 STREAMS = frozenset({("GET", "/api/v1/events")})
