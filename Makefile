@@ -45,13 +45,16 @@ demo: $(VENV)/.installed ## orders flow, two leaders are killed, a judge counts 
 	@$(BIN)/adapter demo $(DEMO)
 
 # Tests with real parts wait for them most of the time: what only computes runs beside them, behind everything else.
+# (A shell starts what runs in the background with SIGINT ignored, and its children inherit that: it is taken back.)
 BESIDE := tests/unit tests/simulation
+BEHIND := import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.nice(19); \
+  os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
 test: $(VENV)/.installed-dev ## unit, integration and chaos tests with real parts (TESTS=tests/unit for a part of them)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
 	@said=$$(mktemp) && trap 'kill $$beside 2>/dev/null; rm -f "$$said"' EXIT && trap 'exit 130' INT TERM; \
-	nice -n 19 $(BIN)/python -m pytest $(BESIDE) >"$$said" 2>&1 & beside=$$!; \
+	$(BIN)/python -c '$(BEHIND)' $(BESIDE) >"$$said" 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest tests/integration tests/chaos; waited=$$?; \
 	echo; echo "and beside them $(BESIDE):"; wait $$beside; computed=$$?; cat "$$said"; exit $$((waited | computed))
 endif

@@ -133,7 +133,7 @@ def dial_without_proof(_world: World) -> Iterator[None]:
     async def nothing(*_: Any) -> None:
         return
 
-    with patch.object(Takeover, "_prove", nothing):
+    with patch("ha.takeover.prove", nothing):
         yield
 
 
