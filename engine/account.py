@@ -7,7 +7,6 @@ is not known is null.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -96,8 +95,7 @@ class Accounts:
     async def _ask_for_ever(self) -> None:
         await asyncio.sleep(FIRST)
         while True:
-            with contextlib.suppress(RequestFailed):
-                await self._refresh()
+            await self._refresh()  # what fails is told there, and the figures stay those of their own time
             await asyncio.sleep(EVERY)
 
 

@@ -6,7 +6,6 @@ On a connection of its own, under its epoch, so that no order waits for it but f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,8 +81,10 @@ class LogKeeper:
                 self.size, self._looks = Size(), 0
                 await asyncio.sleep(1.0)
                 continue
-            with contextlib.suppress(StoreError):
+            try:
                 await self.look(epoch)
+            except StoreError as error:
+                logger.warning("the log's parts were not looked after, trying again in {:g} s: {}", EVERY, error)
             await asyncio.sleep(EVERY)
 
     async def look(self, epoch: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engine.breaks import WENT_BACK, hold_everything, lost_rows
 from engine.events import Draft, Kind
 from ha.claim import other_etcd_sentence
+from ha.holding import until_resolved
 from tests.unit.book_factory import NOON, Ledger
 
 
@@ -41,3 +44,21 @@ def test_a_lease_of_another_etcd_waits_while_the_present_leader_proves_its_epoch
     last: str | None, mine: str | None, proven: bool, waits: bool
 ) -> None:
     assert (other_etcd_sentence(last, mine, proven_lately=proven) is not None) is waits
+
+
+@pytest.mark.rule(18)
+@pytest.mark.rule(14)
+async def test_two_holds_of_everything_want_two_answers() -> None:
+    ledger = Ledger()
+    lost = hold_everything(7, ledger.book.seq, f"the database: {WENT_BACK}", NOON)
+    ledger.write(lost)
+    moved = hold_everything(7, ledger.book.seq, "the gateway was a and is b now", NOON)
+    ledger.write(moved)
+    answered = asyncio.create_task(until_resolved(ledger.book, moved.payload["id"]))
+    await asyncio.sleep(0)
+    ledger.write(Draft(Kind.BREAK_RESOLVED, {"id": moved.payload["id"], "resolution": "looked"}, NOON))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not answered.done()  # else the next failover would hold everything for the other one's reason
+    ledger.write(Draft(Kind.BREAK_RESOLVED, {"id": lost.payload["id"], "resolution": "looked"}, NOON))
+    await asyncio.wait_for(answered, 1)
