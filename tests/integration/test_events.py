@@ -80,6 +80,7 @@ def test_id_that_the_log_does_not_hold_is_answered_by_a_reset_and_the_present(pa
     headers = {"Last-Event-ID": named[how]} if how in named else {}
     query = "" if headers else f"?after={head + 1000}"
     for url in (pair.leader, pair.standby):
+        until(lambda url=url, head=head: seq(url) == head, "this replica has what the other has")
         with Reader(url, query, bearer("viewer") | headers) as reader:
             until(lambda reader=reader: reader.events, "the first event")
             reset = reader.events[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -274,7 +275,7 @@ async def test_no_timeout_ends_a_silent_session_and_keepalive_watches_both_legs(
         (line,) = [
             one for one in (await relay.cli.ask(f"@!{worker.pid} show sess")).splitlines() if " fe=gateway_a " in one
         ]
-        assert line.count(",rx=23d23h,") == 2, "silence of one side ends the session"
+        assert len(re.findall(",rx=(24d|23d23h),", line)) == 2, "silence of one side ends the session"
         async with asyncio.timeout(5):
             while len(left := keepalive_timers(relay.a, sim.port)) < 2:  # at first bytes wait for their acknowledgement
                 await asyncio.sleep(0.02)
