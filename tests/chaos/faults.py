@@ -98,15 +98,15 @@ class Away:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        supervisor = on.pair.supervisor
-        supervisor.restart.discard(self.part)
+        supervisor, name = on.pair.supervisor, await named(on, self.part)
+        supervisor.restart.discard(name)
         try:
-            bite = await Kill(self.part).strike(on)
+            bite = await Kill(name).strike(on)
             await asyncio.sleep(self.seconds)
             ended = now()
-            await supervisor.respawn(self.part)
+            await supervisor.respawn(name)
         finally:
-            supervisor.restart.add(self.part)
+            supervisor.restart.add(name)
         return Bite(f"{self.part} away for {self.seconds:g} s", bite.at, bite.evidence, None, ended)
 
 
@@ -119,10 +119,10 @@ class Restart:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        told = len(on.events)
-        bite = await Kill(self.part).strike(on)
+        told, name = len(on.events), await named(on, self.part)
+        bite = await Kill(name).strike(on)
         async with asyncio.timeout(self.within):
-            while not (ready := [e for e in on.events[told:] if e.kind == "ready" and e.part == self.part]):
+            while not (ready := [e for e in on.events[told:] if e.kind == "ready" and e.part == name]):
                 await asyncio.sleep(0.02)
         return Bite(f"{self.part} killed and restarted", bite.at, bite.evidence, None, moment(ready[0].at))
 
