@@ -49,7 +49,7 @@ class Cancels:
         """Another session is dialled: what the link of the gateway was is not known, and what was sent may lie there (R6)."""
         self.unconfirmed.dialling(
             order.id for order in self._book.open_orders()
-            if order.state in (State.SENDING, State.IN_DOUBT) and not order.external
+            if (order.state in (State.SENDING, State.IN_DOUBT) or order.gateway_only) and not order.external
         )  # fmt: skip
 
     def shown(self, oid: str, broker_order_id: int, perm_id: int) -> None:

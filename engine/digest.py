@@ -17,7 +17,7 @@ from typing import Any
 from engine.order import Order
 from engine.position import Break, Execution, Position
 
-DIGEST_VERSION = 5
+DIGEST_VERSION = 6
 """Raised whenever the same state gives another number; digests of two versions are not compared (R22)."""
 
 
@@ -54,7 +54,7 @@ def _order(o: Order) -> tuple[Any, ...]:
         o.state.value, o.reason, str(o.filled), str(o.notional), o.perm_id, o.broker_order_id, o.licence_epoch, o.session,
         o.cancel_requested, o.cancel_session, o.revision, _json(o.asked), o.asked_session,
         _seconds(o.sent_at), _seconds(o.acknowledged_at), *((o.repeats,) if o.repeats else ()),
-        *(("kept",) if o.kept else ()),
+        *(("kept",) if o.kept else ()), *(("gateway_only",) if o.gateway_only else ()),
     )  # fmt: skip
 
 

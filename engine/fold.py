@@ -18,6 +18,7 @@ from engine.evict import take_back
 from engine.order import Order, State, next_state, settle
 from engine.plain import execution_from, order_from
 from engine.position import Break, Execution, Position, execution_root
+from engine.unconfirmed import GATEWAY_ONLY
 
 if TYPE_CHECKING:
     from engine.book import Book
@@ -108,6 +109,8 @@ def _evidence(book: Book, event: Event, p: Payload) -> None:
         order.broker_order_id = p.get("broker_order_id") or order.broker_order_id
         order.con_id = p.get("con_id") or order.con_id
         order.sent_at = sent_at or order.sent_at
+        # R6: IB's own word is never taken back by a status that the gateway gives by itself
+        order.gateway_only = p.get("status") in GATEWAY_ONLY and (order.gateway_only or order.acknowledged_at is None)
         order.acknowledged_at = order.acknowledged_at or event.at
         order.reason = p.get("reason")
         settle(order)
@@ -235,6 +238,7 @@ def filled_by(order: Order, old: Execution | None, new: Execution) -> None:
     order.notional += new.quantity * new.price - (old.quantity * old.price if old is not None and replaced else 0)
     order.perm_id = order.perm_id or new.perm_id or None  # a twin's execution does not give the order the twin's permId
     order.con_id = order.con_id or new.con_id
+    order.gateway_only = False  # IB has it
     settle(order)
 
 

@@ -10,7 +10,6 @@ what the ledger will say once everything on its way to the log is there. An orde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any
 
 from loguru import logger
@@ -22,10 +21,12 @@ from engine.clock import iso, utcnow
 from engine.commission import EarlyCommissions, commission_draft
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
+from engine.evidence import as_asked, changed, execution_draft, news
 from engine.order import FINAL, Order, State
 from engine.position import execution_root
 from engine.reference import Reference
 from engine.submit import Desk
+from engine.unconfirmed import GATEWAY_ONLY
 
 ENDED = frozenset({"Cancelled", "ApiCancelled"})
 LIVE = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "Filled", "Inactive"})
@@ -148,7 +149,7 @@ class Inbound:
             own_id = fact.broker_order_id if fact.client_id == self.client_id else 0
             self._seen(order, fact.status, fact.perm_id, own_id, fact.contract.con_id)
             figures = changed(order, fact)
-            if figures and order.state is State.WORKING and _as_asked(order, figures):
+            if figures and order.state is State.WORKING and as_asked(order, figures):
                 self._change(order, figures)
             elif figures and order.state in (State.WORKING, State.FILLED):
                 self._doubt(("changed", order.id, *figures.items()), f"order {order.id} was changed at the broker")
@@ -167,8 +168,8 @@ class Inbound:
 
     def _seen(self, order: Order, status: str, perm_id: int, own_id: int, con_id: int) -> None:
         state, before = self._state(order), order.id in self._only_inactive
-        if not order.external:
-            self._desk.cancels.unconfirmed.seen(order.id, status)
+        marks = self._desk.cancels.unconfirmed
+        confirmed = not order.external and marks.seen(order.id, status, unanswered=order.gateway_only)
         if status in ENDED and self._has_twin(
             order
         ):  # R26: both have one orderId, and IB chooses which one a cancel ends:
@@ -180,8 +181,8 @@ class Inbound:
         elif status in ENDED:
             self._desk.acknowledged(order.id)
         kind = self._tells(order, state, status)
-        if kind is None and state is State.WORKING and status in LIVE and _news(order, perm_id, own_id, con_id):
-            kind = Kind.ORDER_WORKING
+        if kind is None and state is State.WORKING and status in LIVE:
+            kind = Kind.ORDER_WORKING if confirmed or news(order, perm_id, own_id, con_id) else None
         if kind is None and state is State.REJECTED and status in LIVE and perm_id and not order.perm_id:
             kind = Kind.ORDER_REJECTED  # the error came first, now we know what it was about
         if status == "Inactive" and (before or (kind is Kind.ORDER_WORKING and state is not State.WORKING)):
@@ -314,7 +315,12 @@ class Inbound:
     def _write(self, order: Order, kind: Kind, payload: dict[str, Any]) -> None:
         if (sent := self._desk.sent_at(order.id)) is not None:
             payload["sent_at"] = iso(sent)
-        what = (order.id, kind, payload.get("perm_id"), payload.get("broker_order_id"), payload.get("con_id"))
+        what = (
+            order.id,
+            kind,
+            *map(payload.get, ("perm_id", "broker_order_id", "con_id")),
+            payload.get("status") in GATEWAY_ONLY,
+        )
         if self._committer is None or what in self._pending:
             return
         self._states.setdefault(order.id, []).append(_LEADS_TO[kind])
@@ -356,42 +362,3 @@ class Inbound:
                 return
         if draft.kind is not Kind.COMMISSION:
             self._on_doubt(f"evidence was not written: {why}")
-
-
-def changed(order: Order, fact: OpenOrder) -> dict[str, str]:
-    """R28: figures that the broker has otherwise than the ledger, because a person changed the order there."""
-    if order.external or fact.completed or not fact.quantity or order.order_type != fact.order_type:
-        return {}
-    figures = {"quantity": (order.quantity, fact.quantity)}
-    if order.limit_price is not None and fact.limit_price is not None:
-        figures["limit_price"] = order.limit_price, fact.limit_price
-    if order.stop_price is not None and fact.stop_price is not None:
-        figures["stop_price"] = order.stop_price, fact.stop_price
-    return {name: str(theirs) for name, (ours, theirs) in figures.items() if ours != theirs}
-
-
-def _as_asked(order: Order, figures: dict[str, str]) -> bool:
-    """Whether the broker's figures are those of the change that was asked for."""
-    return all(name in order.asked and Decimal(order.asked[name]) == Decimal(text) for name, text in figures.items())
-
-
-def _news(order: Order, perm_id: int, own_id: int, con_id: int) -> bool:
-    """Whether an id comes with it that the ledger does not have yet."""
-    return bool(
-        (perm_id and not order.perm_id)
-        or (con_id and not order.con_id)
-        or (own_id and not order.broker_order_id and not order.external)
-    )
-
-
-def execution_draft(fact: ExecutionFact, order: Order | None) -> Draft:
-    """The event that books `fact`, on `order` where it is one of ours."""
-    root, revision = execution_root(fact.exec_id)
-    payload = {
-        "exec_id": fact.exec_id, "root": root, "revision": revision, "account": fact.account, "con_id": fact.contract.con_id,
-        "symbol": fact.contract.symbol, "side": fact.side, "quantity": str(fact.quantity), "price": str(fact.price),
-        "exchange": fact.exchange, "perm_id": fact.perm_id, "at": iso(fact.at), "order_ref": fact.reference,
-    }  # fmt: skip
-    if order is None:
-        return Draft(Kind.EXECUTION, payload, utcnow())
-    return Draft(Kind.EXECUTION, payload, utcnow(), order.id, order.subject, order.correlation_id)

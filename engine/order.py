@@ -140,6 +140,9 @@ class Order:
     kept: bool = (
         False  # written with transmit=False: the gateway keeps it until a later member of its family transmits it
     )
+    gateway_only: bool = (
+        False  # at the broker, and all that is known is what the gateway says by itself: not IB's word (R6)
+    )
     repeats: int = 0  # how often a new licence repeated the one before, under the same broker order id (R1)
     cancel_requested: bool = False
     cancel_session: int | None = None  # the session for which the cancel was licensed

@@ -18,7 +18,7 @@ class Unconfirmed:
     def __init__(self) -> None:
         self._waiting: dict[str, None] = {}
         self._marked: dict[str, None] = {}
-        self._unanswered: dict[str, None] = {}  # what dead sessions were sent and nobody had answered
+        self._unanswered: dict[str, None] = {}  # what dead sessions were sent and IB had not answered
         self._down = False
 
     def begin(self) -> None:
@@ -28,14 +28,19 @@ class Unconfirmed:
         self._unanswered.clear()
         self._down = False
 
-    def seen(self, oid: str, status: str) -> None:
-        """The gateway showed the order with this status."""
+    def seen(self, oid: str, status: str, *, unanswered: bool = False) -> bool:
+        """The gateway showed the order with this status; whether that is IB's first answer.
+
+        `unanswered`: the ledger has nothing but the gateway's own word on it.
+        """
         if status not in GATEWAY_ONLY:
+            unanswered = unanswered or oid in self._waiting
             self._waiting.pop(oid, None)
-            return
+            return unanswered
         self._waiting[oid] = None
         if self._down:
             self._marked[oid] = None
+        return False
 
     def ended(self, oid: str) -> None:
         """The order has ended."""
@@ -53,13 +58,13 @@ class Unconfirmed:
         self._down = False
 
     def dialling(self, unanswered: Iterable[str]) -> None:
-        """Another session is dialled: a gateway without a link tells it so. Nobody has answered `unanswered`, of dead sessions."""
+        """Another session is dialled: a gateway without a link tells it so. IB has not answered `unanswered`, of dead sessions."""
         self._down = False
         self._unanswered |= dict.fromkeys(unanswered)
 
     @property
     def unanswered(self) -> tuple[str, ...]:
-        """Ids of the orders that nobody had answered when a session was dialled, until the session is reconciled."""
+        """Ids of the orders that IB had not answered when a session was dialled, until the session is reconciled."""
         return tuple(self._unanswered)
 
     def surfaced(self, oids: Iterable[str]) -> None:

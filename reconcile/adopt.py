@@ -15,7 +15,7 @@ from typing import Any
 from engine.book import Book
 from engine.broker import ExecutionFact, OpenOrder
 from engine.events import Draft, Kind
-from engine.inbound import execution_draft
+from engine.evidence import execution_draft
 from engine.order import ZERO, Order
 from reconcile.differences import Evidence
 from reconcile.snapshot import COMPLETED_ORDERS, ENDED, EXECUTIONS, OPEN_ORDERS, Identity, Snapshot, unbooked

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from engine.book import Book
 from engine.broker import ExecutionFact, OpenOrder
-from engine.inbound import changed
+from engine.evidence import changed
 from engine.order import OPERATOR_DEAD, ZERO, Order, State
 from engine.position import Break, execution_root
 from engine.reference import Reference

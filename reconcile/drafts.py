@@ -12,7 +12,7 @@ from engine.book import Book
 from engine.breaks import break_id
 from engine.broker import OpenOrder
 from engine.events import Draft, Kind
-from engine.inbound import execution_draft
+from engine.evidence import execution_draft
 from engine.order import OPERATOR_DEAD, Order
 from engine.risk import NO_LIMITS, Limits, excesses
 from reconcile.differences import (

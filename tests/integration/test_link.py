@@ -88,6 +88,29 @@ def test_what_the_gateway_kept_for_a_moment_goes_on(pair: RunningPair) -> None:
 
 
 @pytest.mark.rule(6)
+def test_what_the_old_leaders_gateway_kept_and_sent_while_nobody_led_is_cancelled_by_the_next_leader(
+    pair: RunningPair,
+) -> None:
+    """To the old leader it was WORKING, and IB had never said so: nobody was told that the link was lost."""
+    pair.standby  # noqa: B018
+    old = pair.leader
+    before = place(pair, "l-confirmed", "MSFT")
+    until(lambda: any(e["kind"] == "working" for e in pair.journal(before)), "an order that IB has")
+    pair.control("POST", "/faults/link_down", {"notice_ms": 60_000})
+    kept = place(pair, "l-nobody", "MSFT")
+    placed = time.monotonic()
+    until(lambda: order(pair, kept)["state"] == "WORKING", "the gateway takes it as if all were well")
+    until(lambda: time.monotonic() - placed > AGE + 0.5, "its age is past")
+    pair.run(pair.pair.kill(next(r.name for r in pair.pair.replicas if r.url == old), signal.SIGKILL))
+    pair.control("DELETE", "/faults/link_down")
+    until(lambda: any(e["kind"] == "working" for e in pair.journal(kept)), "IB gets it late")
+    until(lambda: pair.with_status("/leader") not in (None, old), "the other one leads")
+    until(lambda: order(pair, kept)["state"] == "CANCELLED", "it is cancelled")
+    assert order(pair, kept)["cancel_requested"] is True
+    assert order(pair, before)["state"] == "WORKING", "IB had it in time"
+
+
+@pytest.mark.rule(6)
 @pytest.mark.guarantee(6)
 def test_while_the_link_is_lost_and_nobody_knows_nothing_is_called_absent(pair: RunningPair) -> None:
     pair.standby  # noqa: B018

@@ -62,6 +62,14 @@ class Led(Scene):
         self.wire.show(fact)
         self.take(fact)
 
+    def change_hands(self) -> None:
+        """A term ends and another one begins: what the leader knew beside the book is forgotten."""
+        self.inbound.end()
+        self.desk.end()
+        self.desk.begin(self.committer)
+        self.inbound.begin(self.committer, CLIENT)
+        self.permit.session = None
+
     async def dial(self, *, link: bool = True, found: bool = True) -> None:
         """The session is lost, and a gateway is dialled, by the code of a takeover that knows of no dial before this one.
 

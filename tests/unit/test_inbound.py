@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.broker import BrokerError, CommissionFact, DecoderLoss, Fact, OpenOrder, OrderStatus, Throttled
 from engine.commission import MAX_EARLY
 from engine.events import Kind
-from engine.inbound import execution_draft
+from engine.evidence import execution_draft
 from engine.order import Order, State
 from engine.reference import order_id
 from tests.unit.book_factory import ACCOUNT, CLIENT, CLUSTER, CON_IDS, holds, reference, shown, traded

@@ -3,6 +3,7 @@ R1: what is in doubt is repeated where that can be written."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,8 @@ from engine.events import Kind
 from engine.order import State
 from ha.role import On
 from ha.second_try import PROVEN, cancel_late, repeat_doubtful
-from tests.unit.book_factory import ACCOUNT, shown
+from tests.unit.book_factory import ACCOUNT, shown, traded
+from tests.unit.desk_factory import LateCommitter
 from tests.unit.led_factory import LATE, Led
 
 
@@ -95,9 +97,7 @@ async def test_what_a_dead_session_was_sent_and_a_new_leader_finds_is_cancelled_
     order = await led.place()
     if in_doubt:
         led.ledger.add(Kind.ORDER_IN_DOUBT, order.id, reason="not shown")
-    led.desk.end()
-    led.desk.begin(led.committer)
-    led.permit.session = None
+    led.change_hands()
     await led.dial()
     there = shown(order.id, 901, broker_order_id=1, order_type="MKT", limit_price=None)
     led.wire.show(there)
@@ -106,6 +106,81 @@ async def test_what_a_dead_session_was_sent_and_a_new_leader_finds_is_cancelled_
     led.later(age)
     assert await led.tender.reconcile_session() is On.AGREED
     assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, cancelled)
+
+
+@pytest.mark.rule(6)
+@pytest.mark.parametrize(("first", "age", "cancelled"), [
+    ("PendingSubmit", LATE, True), ("PendingSubmit", 5.0, False), ("Submitted", LATE, False), ("PreSubmitted", LATE, False),
+])  # fmt: skip
+async def test_what_the_old_leader_saw_at_the_gateway_alone_is_judged_by_the_new_one_as_if_nobody_had_answered(
+    first: str, age: float, cancelled: bool
+) -> None:
+    """The gateway had it, its link was lost and came back while nobody led: IB may have got it a moment ago."""
+    led = Led()
+    order = await led.place()
+    led.show(order, first)
+    led.change_hands()
+    await led.dial()
+    led.show(order)
+    led.later(age)
+    assert await led.tender.reconcile_session() is On.AGREED
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, cancelled)
+
+
+@pytest.mark.rule(6)
+async def test_what_ib_has_confirmed_since_is_judged_by_no_later_leader() -> None:
+    led = Led()
+    order = await led.place()
+    led.show(order, "PendingSubmit")
+    led.show(order)
+    led.change_hands()
+    await led.dial()
+    led.show(order)
+    led.later()
+    await led.tender.reconcile_session()
+    assert (led.order(order.id).cancel_requested, led.kinds(order.id).count(Kind.ORDER_WORKING)) == (False, 2)
+
+
+@pytest.mark.rule(6)
+async def test_ibs_answer_is_written_down_behind_the_gateways_own_that_is_on_its_way() -> None:
+    led = Led(LateCommitter)
+    placing = asyncio.ensure_future(led.place())
+    await asyncio.sleep(0)
+    led.committer.commit_all()
+    order = await placing
+    for status in ("PendingSubmit", "PendingSubmit", "Submitted", "Submitted"):
+        led.show(order, status)
+    led.committer.commit_all()
+    assert (led.kinds(order.id).count(Kind.ORDER_WORKING), led.order(order.id).gateway_only) == (2, False)
+    assert led.order(order.id).state is State.WORKING
+
+
+@pytest.mark.rule(6)
+async def test_what_was_judged_in_time_once_is_not_judged_again() -> None:
+    led = Led()
+    order = await led.place()
+    led.show(order, "PendingSubmit")
+    for age in (5.0, LATE):
+        led.change_hands()
+        await led.dial()
+        led.show(order)
+        led.later(age)
+        await led.tender.reconcile_session()
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, False)
+
+
+@pytest.mark.rule(6)
+async def test_what_has_traded_at_ib_is_judged_by_no_later_leader() -> None:
+    led = Led()
+    order = await led.place()
+    led.show(order, "PendingSubmit")
+    led.take(traded(order.id, quantity=4, perm_id=901))
+    led.change_hands()
+    await led.dial()
+    led.show(order)
+    led.later()
+    await led.tender.reconcile_session()
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, False)
 
 
 @pytest.mark.rule(6)
