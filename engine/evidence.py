@@ -1,4 +1,4 @@
-"""What one fact of the broker's says about one order, and the event that books an execution. Pure but for the event's time."""
+"""What one fact of the broker says about one order, and the event that books an execution."""
 
 from __future__ import annotations
 

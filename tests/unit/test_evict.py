@@ -27,7 +27,7 @@ from engine.events import Draft, Event, Kind
 from engine.evict import AT_ONCE
 from engine.evicted import Evicted, Numbers
 from engine.metrics import Metrics
-from engine.order import State
+from engine.order import MOVES, State
 from engine.plain import execution_from, order_from, plain
 from engine.projection import _order
 from engine.recall import Recalled, recalled_orders
@@ -247,6 +247,8 @@ def test_leader_and_rebuild_evict_alike_and_count_alike(log: list[Event], keep: 
     """Whatever is kept, the digest is the same at every event, and equal books stay equal."""
     one, other, whole = Book(keep), Book(keep), Book(10**9)
     for event in log:
+        if event.kind in MOVES - {Kind.EXECUTION} and event.order_id not in one.orders:
+            break  # of an order that has left: nobody writes it before the order was recalled
         for book in (one, other, whole):
             book.apply(copy.deepcopy(event))
         assert one.left == other.left
