@@ -40,3 +40,19 @@ def from_iso(text: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} names no time zone")
     return moment.astimezone(UTC)
+
+
+_IB_UTC = "%Y%m%d-%H:%M:%S"  # IB reads the form with a hyphen as UTC, whatever zone the gateway is in
+
+
+def ib_utc(moment: datetime) -> str:
+    """A moment as IB takes it in an order."""
+    return moment.astimezone(UTC).strftime(_IB_UTC)
+
+
+def from_ib_utc(text: str | None) -> datetime | None:
+    """The moment that `ib_utc` wrote; None from None and from any other form."""
+    try:
+        return None if text is None else datetime.strptime(text, _IB_UTC).replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from engine.clock import from_ib_utc
 from engine.order import Order, State
 from engine.position import Break
 
@@ -81,13 +82,22 @@ class Family:
     @property
     def missing(self) -> list[Order]:
         """Children that are not in IB's hands and that nobody asked to be gone."""
-        short = self.parent.final and self.parent.state is not State.FILLED and self.traded
         return [
             c for c in self.children
             if c.state in (State.REJECTED, State.EXPIRED, State.IN_DOUBT) or c.id in self.stranded
             or (self.traded and _dropped(c) and self.ended_for(c) > OUTLIVED_FOR)
-            or (c.state is State.CANCELLED and (c.reason == OPERATOR_DEAD or (short and not c.cancel_requested)))
+            or (c.state is State.CANCELLED and (c.reason == OPERATOR_DEAD or (self._short and not c.cancel_requested)))
         ]  # fmt: skip
+
+    @property
+    def _short(self) -> bool:
+        """Whether the parent ended with a part of its fill."""
+        return self.parent.final and self.parent.state is not State.FILLED and self.traded
+
+    @property
+    def holds(self) -> bool:
+        """Whether what lacks an exit holds the contract: not where no more is missing than what may have ended with its day."""
+        return self._short or not all(_dropped(c) and c.tif == "DAY" for c in self.unprotected)
 
     def ended_for(self, order: Order) -> float:
         """Seconds since the order ended."""
@@ -193,7 +203,8 @@ def _being_cancelled(family: Family) -> bool:
 
 def _naked(family: Family) -> list[Order]:
     missing = family.unprotected
-    known = family.is_naked or any(_answers(b, keys_of(missing), family.exposed) for b in family.naked)
+    told = any(b.resolved_at is None and (b.holds or not family.holds) for b in family.naked)
+    known = told or any(_answers(b, keys_of(missing), family.exposed) for b in family.naked)
     return [family.parent] if family.traded and missing and family.exposed > 0 and not known else []
 
 
@@ -205,9 +216,15 @@ def _answers(resolved: Break, names: str, exposed: Decimal) -> bool:
 
 
 def _dropped(order: Order) -> bool:
-    """Whether IB ended an order that has no time of its own to end, and nobody here asked for it."""
-    own_time = order.tif != "GTC" or (order.valid_until is not None and order.valid_until <= order.updated_at)
-    return order.state is State.CANCELLED and not order.cancel_requested and not own_time
+    """Whether IB ended an order whose client had not given it that time to end, and nobody here asked for it.
+
+    A day's end is nowhere in the ledger, and what ended with it is missing all the same where its parent's position is open.
+    """
+    at_once = order.tif in ("IOC", "FOK")
+    until = order.valid_until or from_ib_utc(order.extra.get("good_till"))
+    own_time = at_once or (until is not None and until <= order.updated_at)
+    by_ib = order.state is State.CANCELLED and order.reason != OPERATOR_DEAD
+    return by_ib and not order.cancel_requested and not own_time
 
 
 def _ended_just_now(family: Family) -> list[Order]:
@@ -253,12 +270,13 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "naked", _naked, Act.NAKED,
-        "The parent has traded and a child on the other side is missing: a break holds the contract and names the position without "
-        "that exit. Children that are there go on, nothing is sent again and nothing is closed.",
+        "The parent has traded and a child on the other side is missing: a break names the position without that exit, and holds the "
+        "contract unless all that is missing are DAY orders that IB ended, perhaps with their day. Children that are there go on, "
+        "nothing is sent again and nothing is closed.",
     ),
     Row(
         "exit_may_close", _ended_just_now, Act.WAIT,
-        "IB ended a GTC exit that nobody here cancelled, less than 2 s ago: its sibling's execution may be on its way. After that "
+        "IB ended an exit that nobody here cancelled, less than 2 s ago: its sibling's execution may be on its way. After that "
         "it is missing while anything is open.",
     ),
     Row(

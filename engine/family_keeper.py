@@ -143,7 +143,7 @@ class FamilyKeeper:
         if ruling.row.act is Act.NAKED:
             payload = {
                 "id": break_id(NAKED, parent.id, self._book.seq), "kind": NAKED, "symbol": parent.symbol,
-                "account": parent.account, "holds": True,
+                "account": parent.account, "holds": family.holds,
                 "ours": {
                     "side": parent.side, "filled": str(parent.filled), "without_exit": str(family.exposed),
                     "missing": keys_of(family.unprotected), "why": names_of(family.unprotected),

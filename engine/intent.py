@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from engine.broker import Outgoing
-from engine.clock import iso
+from engine.clock import ib_utc, iso
 from engine.contracts import Meant
 from engine.events import Draft, Kind
 from engine.family import PARENT, TOGETHER
@@ -63,7 +63,7 @@ def good_till(order: Order) -> tuple[str, dict[str, str]]:
         return order.tif, order.extra
     soon = until - order.created_at < A_DAY_ENDS_WITHIN
     if order.tif == "GTC" or (order.tif == "DAY" and soon):
-        return "GTD", order.extra | {"good_till": f"{until.astimezone(UTC):%Y%m%d-%H:%M:%S}"}
+        return "GTD", order.extra | {"good_till": ib_utc(until)}
     return order.tif, order.extra
 
 

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from engine.clock import ib_utc
 from engine.errors import FieldError, Problem, invalid
 
 MAX_QUANTITY = Decimal("1e9")
@@ -171,7 +172,7 @@ class OrderRequest(BaseModel):
         if self.outside_rth:
             kept["outside_rth"] = "1"
         if self.good_till is not None:
-            kept["good_till"] = self.good_till.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S")
+            kept["good_till"] = ib_utc(self.good_till)
         return kept
 
     def canonical(self) -> dict[str, Any]:

@@ -205,6 +205,29 @@ def test_lost_exit_of_a_parent_that_filled_is_a_break_that_names_the_position(pa
     until(lambda: not open_breaks(pair.leader, "naked"), "nothing is left without an exit")
 
 
+def test_exits_that_end_with_the_day_while_the_position_is_open_are_told_and_freeze_nothing(pair: RunningPair) -> None:
+    leader = pair.leader
+    orders = bracket("TSLA", "100.00", "900.00", "50.00")
+    parent, profit, loss = placed(leader, orders)
+    in_state(leader, loss["id"], "WORKING")
+    pair.control("POST", "/prices", {"TSLA": "99.00"})
+    in_state(leader, parent["id"], "FILLED")
+    until(lambda: kinds(pair, loss["id"])[-1] == "working", "the stop is in the market")
+    try:
+        pair.control("POST", "/market", {"open": False})
+        for order in (profit, loss):
+            in_state(leader, order["id"], "CANCELLED")
+        [found] = until(lambda: open_breaks(leader, "naked"), "the break")
+    finally:
+        pair.control("POST", "/market", {"open": True})
+    assert (found["order_id"], found["ours"]["without_exit"], found["holds"]) == (parent["id"], "10", False)
+    assert set(found["ours"]["missing"].split(", ")) == {profit["client_order_id"], loss["client_order_id"]}
+    out = body(symbol="TSLA", side="SELL", quantity="10", order_type="MKT", limit_price=None)
+    assert call(leader, "POST", ORDERS, out).status == 201, "nothing is held"
+    until(lambda: not open_breaks(leader, "naked"), "nothing is left without an exit")
+    assert (position(pair, "TSLA"), ours(leader, "TSLA")) == (0, 0)
+
+
 # ---- the leader ends between the writes of a family
 
 

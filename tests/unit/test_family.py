@@ -418,7 +418,7 @@ def member(scene: Scene, key: str, state: str, **fields: Any) -> Order:
         ("WORKING", 0, "IN_DOUBT", {"half_sent"}), ("WORKING", 0, "EXPIRED", {"half_sent"}),
         ("WORKING", 4, "REJECTED", {"naked"}), ("WORKING", 4, "QUEUED", set()), ("WORKING", 4, "EXPIRED", {"naked"}),
         ("FILLED", 10, "IN_DOUBT", {"naked"}), ("FILLED", 10, "WORKING", set()), ("FILLED", 10, "QUEUED", set()),
-        ("FILLED", 10, "CANCELLED", set()), ("CANCELLED", 4, "CANCELLED", {"naked"}), ("CANCELLED", 4, "WORKING", set()),
+        ("FILLED", 10, "CANCELLED", {"exit_may_close"}), ("CANCELLED", 4, "CANCELLED", {"naked"}), ("CANCELLED", 4, "WORKING", set()),
         ("CANCELLED", 0, "QUEUED", {"parent_over"}), ("REJECTED", 0, "QUEUED", {"parent_over"}),
         ("EXPIRED", 0, "QUEUED", {"parent_over"}), ("CANCELLED", 0, "CANCELLED", set()), ("CANCELLED", 0, "IN_DOUBT", set()),
         ("CANCELLED", 0, "WORKING", {"child_may_outlive"}), ("QUEUED", 0, "EXPIRED", {"never_whole"}),

@@ -348,6 +348,7 @@ async def test_order_without_children_that_lost_its_order_id_is_sent_under_the_n
 
 
 GTC = {"tif": "GTC"}
+GTD_LATER = {"tif": "GTD", "good_till": "2099-01-02T12:00:00Z"}
 
 
 async def good_till_cancelled(scene: Scene, **exits: Any) -> tuple[Order, Order, Order]:
@@ -399,14 +400,71 @@ async def test_break_about_exits_that_ended_is_not_closed_and_opened_by_turns(sc
     assert scene.count(Kind.BREAK_RESOLVED) == 0
 
 
-@pytest.mark.parametrize("exits", [{"tif": "DAY"}, {"valid_until": "2026-01-02T12:00:00Z"}])
-async def test_exit_that_ended_with_its_time_or_by_its_clients_wish_is_not_missing(scene: Scene, exits: Any) -> None:
-    at = exits.pop("valid_until", None)
-    _, profit, loss = await good_till_cancelled(scene, **exits)
-    if at is not None:
-        profit.valid_until = loss.valid_until = from_iso(at)
+PAST = "2026-01-02T12:00:00Z"
+
+
+@pytest.mark.parametrize("given", ["valid_until", "good_till", "IOC"])
+async def test_exit_that_ended_with_its_time_is_not_missing(scene: Scene, given: str) -> None:
+    _, profit, loss = await good_till_cancelled(scene)
+    for order in (profit, loss):
+        if given == "valid_until":
+            order.valid_until = from_iso(PAST)
+        elif given == "good_till":
+            order.tif, order.extra = "GTD", order.extra | {"good_till": "20260102-12:00:00"}
+        else:
+            order.tif = "IOC"
+        ends(scene, order, 3)
+    scene.tick()
+    assert not breaks(scene)
+
+
+@pytest.mark.parametrize(("exits", "holds"), [({"tif": "DAY"}, False), (GTD_LATER, True)])
+async def test_exit_that_the_broker_ended_is_missing_and_holds_the_contract_unless_its_day_may_be_over(
+    scene: Scene, exits: dict[str, str], holds: bool
+) -> None:
+    parent, profit, loss = await good_till_cancelled(scene, **exits)
+    ends(scene, profit, 1)
+    ends(scene, loss, 1)
+    scene.tick()
+    assert not breaks(scene), "an execution may be on its way"
+    ends_now = [o.updated_at - timedelta(seconds=3) for o in (profit, loss)]
+    profit.updated_at, loss.updated_at = ends_now
+    scene.tick()
+    [found] = breaks(scene)
+    assert (found.order_id, found.ours["missing"], found.ours["without_exit"], found.holds) == (
+        parent.id,
+        "c1, c2",
+        "10",
+        holds,
+    )
+    assert (
+        (await scene.place("next")).state is State.SENDING if not holds else scene.ledger.book.holding(ACCOUNT, "AAPL")
+    )
+    scene.ledger.fill(None, "x.1.01", quantity="10", side="SELL", perm_id=0)
+    scene.tick()
+    assert not breaks(scene), "closed by somebody"
+
+
+async def test_break_of_what_ended_with_its_day_does_not_hide_an_exit_that_is_missing_otherwise(scene: Scene) -> None:
+    _, profit, loss = await good_till_cancelled(scene, tif="DAY")
     ends(scene, profit, 3)
-    ends(scene, loss, 3)
+    scene.tick()
+    assert [(b.ours["missing"], b.holds) for b in breaks(scene)] == [("c1", False)]
+    scene.ledger.add(Kind.ORDER_REJECTED, loss.id, reason="201: no")
+    for _ in range(3):
+        scene.tick()
+    assert [(b.ours["missing"], b.holds) for b in breaks(scene)] == [("c1", False), ("c1, c2", True)]
+    scene.ledger.fill(None, "x.1.01", quantity="10", side="SELL", perm_id=0)
+    scene.tick()
+    assert not breaks(scene)
+
+
+async def test_day_exit_that_ended_beside_one_that_stays_in_the_market_is_told_and_holds_nothing(scene: Scene) -> None:
+    _, profit, loss = await good_till_cancelled(scene, tif="DAY")
+    ends(scene, profit, 3)
+    scene.tick()
+    assert [(b.ours["missing"], b.ours["exits"], b.holds) for b in breaks(scene)] == [("c1", "c2 WORKING", False)]
+    fill(scene, loss)
     scene.tick()
     assert not breaks(scene)
 
