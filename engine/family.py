@@ -270,9 +270,9 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "naked", _naked, Act.NAKED,
-        "The parent has traded and a child on the other side is missing: a break names the position without that exit, and holds the "
-        "contract unless all that is missing are DAY orders that IB ended, perhaps with their day. Children that are there go on, "
-        "nothing is sent again and nothing is closed.",
+        "The parent has traded and a child on the other side is missing: a break names the position without that exit, and holds "
+        "the contract unless all that is missing are DAY orders that IB ended, perhaps with their day. Children that are there go "
+        "on, nothing is sent again and nothing is closed.",
     ),
     Row(
         "exit_may_close", _ended_just_now, Act.WAIT,

@@ -18,6 +18,8 @@ from engine.order import Order
 from engine.pace import OrderPace
 from engine.permit import Permit
 
+PACE_IS_FULL = "So many messages were sent to the gateway that this one would have to wait."
+
 
 class Licences:
     """What is licensed and not yet written, what is written and not yet answered, and the room that is left beside them."""
@@ -59,7 +61,7 @@ class Licences:
             return f"The gate is shut. {' '.join(self._permit.gate_reasons(now))}"
         if order.contract_key in self.second_look:
             return f"What the broker has of {order.symbol} is being looked at once more."
-        return None if self.room(now) else "So many messages were sent to the gateway that this one would have to wait."
+        return None if self.room(now) else PACE_IS_FULL
 
     def room(self, now: float, count: int = 1) -> bool:
         """Whether the door and the broker's answers leave room for so many more orders, all of them: a family is not cut."""

@@ -15,7 +15,7 @@ from ha.fence_command import Command
 from ha.fence_haproxy import Haproxy
 from ha.lease import LeasePort, LeaseTiming
 from ha.takeover import Rules
-from ha.tend import TendRules
+from ha.tend_rules import TendRules
 
 
 def lease(settings: Settings, *, single: bool) -> LeasePort:

@@ -16,12 +16,15 @@ from engine.clock import utcnow
 from engine.commit import Committer, Outcome
 from engine.events import Draft, Event, Kind
 from engine.family import is_exit
+from engine.licences import PACE_IS_FULL
 from engine.order import State
 from engine.permit import Permit
 from engine.submit import Desk
 
 Answer = tuple[Outcome, str]
 PROVEN = "complete snapshot"
+REPEATING = "repeating"
+"""Why the gate is shut while a repetition waits for the pace."""
 
 
 def database_now(committer: Committer) -> datetime:
@@ -43,14 +46,52 @@ def send(committer: Committer, desk: Desk, drafts: Sequence[Draft]) -> asyncio.F
     return answer
 
 
-def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
-    """R1 under `same_id`: repeat the order in doubt that may be repeated; at most one can be, the last that was licensed.
+class Repetition:
+    """R1 under `same_id`: what each session owes once it is reconciled, and does as soon as it can be written; once.
 
-    Call it before anything else is licensed. Where the gate is shut for another reason nothing is spent.
+    Where the gate is shut, the contract is looked at or the pace is full, nothing is spent, and `tick` tries again while the
+    session lasts and what the repetition rests on holds. While nothing but the pace keeps it back the gate is shut for it: whoever
+    were sent first would take a higher order id.
     """
-    book, now = desk.book, database_now(committer)
-    if permit.halted is not None:
-        return
+
+    def __init__(self, desk: Desk, permit: Permit, *, wanted: bool) -> None:
+        self._desk, self._permit, self._wanted = desk, permit, wanted
+        self._session: int | None = None  # that owes it
+        self._told: set[str] = set()
+
+    @property
+    def owed(self) -> bool:
+        """Whether `tick` has something to try."""
+        return self._session is not None
+
+    def begin(self, committer: Committer | None) -> None:
+        """The session is reconciled. Call it before anything else is licensed."""
+        self._session = self._permit.session if self._wanted else None
+        self._told.clear()
+        self.tick(committer)
+
+    def tick(self, committer: Committer | None) -> None:
+        """Try again what could not be written. Call it when the gate may have opened, before anything else is licensed."""
+        if self._session is None:
+            return
+        shut = self._permit.shut
+        shut.pop(REPEATING, None)
+        if committer is None or self._permit.session != self._session:
+            self._session = None
+            return
+        waits = repeat_doubtful(committer, self._desk, self._permit, self._told)
+        if waits is None:
+            self._session = None
+        elif self._permit.halted is None and not shut and waits == PACE_IS_FULL:
+            shut[REPEATING] = "An order in doubt is repeated first, as soon as the gateway may be sent more."
+
+
+def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit, told: set[str]) -> str | None:
+    """Repeat the order in doubt that may be repeated; at most one can be, the last that was licensed.
+
+    Returns why that must wait, None when it is on its way or there is none. `told`: what was logged already; it is added to.
+    """
+    book, now, waits = desk.book, database_now(committer), None
     for found in list(book.open_breaks.values()):
         order = book.orders.get(found.order_id or "")
         if order is None or found.kind != "in_doubt" or order.state is not State.IN_DOUBT:
@@ -62,9 +103,12 @@ def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
         )
         if why is None and found.broker.get("snapshot") != PROVEN:
             why = "No complete snapshot showed that it is absent."
-        why = why or desk.why_not_now(order)  # it has one repetition, which is spent by its commit
+        if why is None:  # it has one repetition, which is spent by its commit
+            why = waits = _halted(permit) or desk.why_not_now(order)
         if why is not None:
-            logger.warning("order {} stays in doubt, not repeated under its own order id: {}", order.id, why)
+            if (said := f"{order.id} {why}") not in told:
+                told.add(said)
+                logger.warning("order {} stays in doubt, not repeated under its own order id: {}", order.id, why)
             continue
         logger.warning(
             "repeating order {} under its own order id {} (IN_DOUBT=same_id)", order.id, order.broker_order_id
@@ -72,7 +116,12 @@ def repeat_doubtful(committer: Committer, desk: Desk, permit: Permit) -> None:
         word = {"resolution": "sent_again", "reason": "IN_DOUBT=same_id", "by": "adapter"}
         who = order.subject, order.correlation_id
         send(committer, desk, again.repeated(book, order, found, word, who, utcnow()))
-        return
+        return None
+    return waits
+
+
+def _halted(permit: Permit) -> str | None:
+    return None if permit.halted is None else f"New orders are halted: {permit.halted}."
 
 
 def cancel_late(committer: Committer, desk: Desk) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from loguru import logger
 
 from engine.broker import Broker
 from engine.clock import Clock, boottime, utcnow
+from engine.commit import Committer
 from engine.events import Event, Kind
 from engine.order import OPERATOR_DEAD, State
 from engine.permit import Permit
@@ -19,8 +19,9 @@ from engine.submit import Desk
 from ha.calendar import GatewayCalendar
 from ha.phase import TermOver
 from ha.role import On
-from ha.second_try import cancel_late, judge_late, repeat_doubtful
+from ha.second_try import Repetition, cancel_late, judge_late
 from ha.takeover import Takeover
+from ha.tend_rules import TendRules
 from reconcile.plan import Plan
 from reconcile.run import Early, Reconciler, Result
 from reconcile.snapshot import LINK, Snapshot
@@ -38,17 +39,6 @@ WHOLE_SHARE = 0.02  # of the time, at most, is spent on them: a day's list is lo
 
 _ATTEMPTS = 3
 _EVIDENCE = frozenset({Kind.ORDER_WORKING, Kind.ORDER_CANCELLED, Kind.ORDER_REJECTED, Kind.EXECUTION})
-
-
-@dataclass(frozen=True, slots=True)
-class TendRules:
-    """Seconds; `same_id`: whether an order in doubt is repeated under its own order id where it may be (R1)."""
-
-    ack_timeout: float = 2.0
-    ack_deadline: float = 5.0
-    reconcile_deadline: float = 5.0
-    reconcile_every: float = 30.0
-    same_id: bool = False
 
 
 class Tender:
@@ -71,6 +61,7 @@ class Tender:
         self._permit, self._desk, self._broker, self._book = permit, desk, broker, desk.book
         self.reconciler, self._rules, self._clock = reconciler, rules, clock
         self.calendar = calendar or GatewayCalendar()  # without times: the gateway never restarts by itself
+        self._repetition = Repetition(desk, permit, wanted=rules.same_id)
         self._doubts: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._link_back = False
@@ -203,8 +194,7 @@ class Tender:
         if self._takeover.must_hold is not None:
             return On.MUST_HOLD
         self._permit.shut.pop("reconciling", None)
-        if self._rules.same_id and self._takeover.committer is not None:
-            repeat_doubtful(self._takeover.committer, self._desk, self._permit)
+        self._repetition.begin(self._takeover.committer)
         self._desk.work_queue()
         return On.AGREED
 
@@ -300,10 +290,14 @@ class Tender:
             elif link_was_back and self._link_losses != losses:
                 continue  # lost again meanwhile: this says nothing of the link
             elif link_was_back and result.gate_may_open and self._takeover.committer is not None:
-                cancel_late(self._takeover.committer, self._desk)  # before the gate opens (R6)
-                self._permit.shut.pop("link", None)
+                self._open_after_link(self._takeover.committer)
             elif link_was_back:
                 self.link_restored()  # not reconciled yet: once more, or the gate would stay shut
+
+    def _open_after_link(self, committer: Committer) -> None:
+        cancel_late(committer, self._desk)  # before the gate opens (R6)
+        self._permit.shut.pop("link", None)
+        self._repetition.tick(committer)
 
     async def reconcile_now(self) -> Result:
         """One reconciliation at somebody's wish. Raises TermOver without a session."""
@@ -326,18 +320,23 @@ class Tender:
 
     async def _tend_for_ever(self) -> None:
         while True:
-            self.obey()
-            self._obey_calendar()
-            self._desk.work_queue()
-            self._desk.cancels_to_write()
-            self._watch_answers()
+            self.tick()
             await self._note_first_order()
             await self._remember()
             await self._rest()
 
+    def tick(self) -> None:
+        """What is done without waiting for anything; where a gate opens, nobody comes in between."""
+        self.obey()
+        self._obey_calendar()
+        self._watch_answers()
+        self._repetition.tick(self._takeover.committer)
+        self._desk.work_queue()
+        self._desk.cancels_to_write()
+
     async def _rest(self) -> None:
         """A tick while something waits; while nothing does, a longer one that a new order or a doubt cuts short."""
-        if self._book.queued or self._desk.unacknowledged or self._book.cancels_wanted:
+        if self._repetition.owed or self._book.queued or self._desk.unacknowledged or self._book.cancels_wanted:
             await asyncio.sleep(TICK)
             return
         self._wake.clear()

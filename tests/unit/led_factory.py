@@ -13,7 +13,8 @@ from ha.lease import Held
 from ha.phase import TermOver
 from ha.role import On
 from ha.takeover import Rules, Takeover
-from ha.tend import Tender, TendRules
+from ha.tend import Tender
+from ha.tend_rules import TendRules
 from ha.term import Phases
 from reconcile.run import Reconciler
 from tests.unit.book_factory import ACCOUNT, CLIENT, CLUSTER, FoldingCommitter, shown
@@ -36,13 +37,13 @@ class Led(Scene):
             committer=self.committer, phases=Phases(), place_known=False, must_hold=None, term=None, claim_above=lambda _: None,
             note_phases=nothing, remember=nothing,
         )  # fmt: skip
-        self.takeover = takeover
+        self.takeover, self.committer.control = takeover, {}
         reconciler = Reconciler(
             self.ledger.book, self.wire, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: self.permit.session
         )
         self.tender = Tender(
             takeover, lambda _: None, permit=self.permit, desk=self.desk, broker=self.wire, reconciler=reconciler,
-            rules=TendRules(**rules),
+            rules=TendRules(**rules), clock=self.clock,
         )  # fmt: skip
 
     @property
@@ -61,6 +62,15 @@ class Led(Scene):
         )  # fmt: skip
         self.wire.show(fact)
         self.take(fact)
+
+    def agreed(self) -> None:
+        """The session's reconciliation is over: the gate opens, where nothing else keeps it shut."""
+        assert self.tender._open(0) is On.AGREED
+
+    def tend(self) -> None:
+        """What the leader does at every tick, as far as it sends."""
+        self.tender._calendar_read_at = 0.0
+        self.tender.tick()
 
     def change_hands(self) -> None:
         """A term ends and another one begins: what the leader knew beside the book is forgotten."""

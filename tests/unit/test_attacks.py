@@ -24,7 +24,8 @@ from ha.role import On
 from ha.shared_state import Memory
 from ha.tail import Tail
 from ha.takeover import Rules, Takeover
-from ha.tend import Tender, TendRules
+from ha.tend import Tender
+from ha.tend_rules import TendRules
 from ha.term import Phases
 from reconcile.diff import compare
 from reconcile.plan import make_plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -12,10 +13,11 @@ from engine.again import why_not
 from engine.clock import utcnow
 from engine.events import Kind
 from engine.order import State
+from ha.calendar import GatewayCalendar
 from ha.role import On
 from ha.second_try import PROVEN, cancel_late, repeat_doubtful
 from tests.unit.book_factory import ACCOUNT, shown, traded
-from tests.unit.desk_factory import LateCommitter
+from tests.unit.desk_factory import ASKER, LateCommitter
 from tests.unit.led_factory import LATE, Led
 
 
@@ -230,6 +232,8 @@ def in_doubt(led: Led) -> str:
 
 
 def shut(led: Led, _: str) -> None:
+    soon = utcnow() + timedelta(seconds=20)
+    led.tender.calendar = GatewayCalendar(daily=soon.time())
     led.permit.shut["calendar"] = "The gateway restarts soon."
 
 
@@ -242,19 +246,109 @@ def full(led: Led, _: str) -> None:
         led.wire.pace.wrote(led.clock())
 
 
+def halted(led: Led, _: str) -> None:
+    led.committer.control = {"halted": {"reason": "a test"}}
+    led.tender.obey()
+
+
 @pytest.mark.rule(1)
 @pytest.mark.parametrize("why", [shut, second_look, full])
 async def test_the_one_repetition_is_not_spent_where_it_cannot_be_written(why: Callable[[Led, str], None]) -> None:
     led = Led()
     oid = in_doubt(led)
     why(led, oid)
-    repeat_doubtful(led.committer, led.desk, led.permit)
+    repeat_doubtful(led.committer, led.desk, led.permit, set())
     assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.IN_DOUBT, 0, [])
     led.permit.shut.clear()
     led.desk.second_look = frozenset()
     led.clock.now += 2.0
-    repeat_doubtful(led.committer, led.desk, led.permit)
+    repeat_doubtful(led.committer, led.desk, led.permit, set())
     assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.SENDING, 1, [1])
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("why", [shut, second_look, full, halted])
+async def test_repetition_that_could_not_be_written_is_tried_again_in_its_session_and_once(
+    why: Callable[[Led, str], None],
+) -> None:
+    led = Led(same_id=True)
+    oid = in_doubt(led)
+    why(led, oid)
+    led.agreed()
+    led.tend()
+    assert (led.order(oid).state, led.wire.written) == (State.IN_DOUBT, [])
+    led.committer.control = {}
+    led.tender.calendar = GatewayCalendar()
+    led.desk.second_look = frozenset()
+    led.clock.now += 2.0
+    for _ in range(3):
+        led.tend()
+    assert (led.order(oid).state, led.order(oid).repeats, led.wire.written) == (State.SENDING, 1, [1])
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("link", [True, False])
+async def test_it_goes_before_any_other_order_when_the_gate_opens(link: bool) -> None:
+    led = Led(same_id=True)
+    oid = in_doubt(led)
+    if link:
+        led.tender.link_lost()
+    else:
+        shut(led, oid)
+    led.agreed()
+    waits = await led.place("new", symbol="MSFT")
+    led.tend()
+    assert waits.state is State.QUEUED
+    if link:
+        led.tender._open_after_link(led.committer)
+        await led.place("newer", symbol="IBM")
+    led.tender.calendar = GatewayCalendar()
+    led.tend()
+    assert (led.order(oid).state, led.wire.written) == (State.SENDING, [1, 2, *([3] if link else [])])
+
+
+@pytest.mark.rule(1)
+async def test_while_only_the_pace_keeps_it_back_nothing_else_takes_its_turn() -> None:
+    led = Led(same_id=True)
+    oid = in_doubt(led)
+    full(led, oid)
+    led.agreed()
+    led.clock.now += 2.0  # there is room again, and somebody is faster than the next look
+    other = await led.place("new", symbol="MSFT")
+    led.tend()
+    assert (led.order(oid).state, other.state, led.wire.written) == (State.SENDING, State.SENDING, [1, 2])
+
+
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("ends", ["next session", "higher id", "cancelled", "too old", "surfaced"])
+async def test_it_is_not_tried_again_once_what_it_rests_on_holds_no_more(ends: str) -> None:
+    led = Led(same_id=True)
+    oid = in_doubt(led)
+    led.permit.shut["test"] = "Not now."
+    led.agreed()
+    if ends == "next session":
+        led.next_session(3)
+    elif ends == "higher id":
+        led.ledger.accept("higher", session=2)
+    elif ends == "cancelled":
+        await led.desk.cancel(oid, ASKER)
+    elif ends == "too old":
+        led.later()
+    else:
+        led.show(led.order(oid))
+    led.permit.shut.clear()
+    for _ in range(3):
+        led.tend()
+    assert (led.order(oid).repeats, led.wire.written.count(1)) == (0, 0)
+
+
+@pytest.mark.rule(1)
+async def test_without_same_id_nothing_is_repeated_however_the_gate_opens() -> None:
+    led = Led()
+    oid = in_doubt(led)
+    led.agreed()
+    led.tend()
+    assert (led.order(oid).state, led.wire.written) == (State.IN_DOUBT, [])
 
 
 @pytest.mark.rule(1)
