@@ -89,6 +89,9 @@ class OpenOrder:
     filled: Decimal | None = None
     completed: bool = False
     text: str = ""
+    parent_id: int = 0  # the orderId of the order on which it hangs, under the same clientId
+    oca_group: str = ""
+    oca_type: int = 0
 
 
 @dataclass(frozen=True, slots=True)

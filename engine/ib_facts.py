@@ -21,6 +21,9 @@ from engine.family import PARENT
 UNSET = sys.float_info.max
 """How IB writes "no value" in a floating point field."""
 
+OCA_CANCELS, OCA_REDUCES = 1, 2
+"""What a fill does to the others of a group: a client's own group is of the first type, the children of a parent of the second."""
+
 _EXECUTION_TIME = 15  # index of the time in execDetails at server versions 157..178
 _COMPLETED_PERM_ID = 23  # index of the permId in completedOrder at server versions 157..178
 _SIDES = {"BOT": "BUY", "SLD": "SELL", "BUY": "BUY", "SELL": "SELL", "SSHORT": "SELL"}
@@ -72,17 +75,25 @@ def order(order: Outgoing) -> dict[str, Any]:
         "goodTillDate": order.extra.get("good_till", ""), "totalQuantity": order.quantity,  # digit by digit, as it is
         "parentId": order.parent_id, "transmit": order.transmit,
     }  # fmt: skip
-    ours = ".".join(order.reference.split(".")[:2])  # a group's name is the account's: nobody else's may be the same
+    ours = group_prefix(order.reference)
     if group := order.extra.get("oca_group"):
-        said |= {"ocaGroup": f"{ours}.{group}", "ocaType": 1}  # the rest is cancelled, with overfill protection
+        said |= {
+            "ocaGroup": f"{ours}{group}",
+            "ocaType": OCA_CANCELS,
+        }  # the rest is cancelled, with overfill protection
     elif parent := order.extra.get(PARENT):
         # IB groups children by itself, but not one that comes after its parent's fill. What one fills, the others have less
-        said |= {"ocaGroup": f"{ours}.{parent}", "ocaType": 2}
+        said |= {"ocaGroup": f"{ours}{parent}", "ocaType": OCA_REDUCES}
     if order.limit_price is not None:
         said["lmtPrice"] = order.limit_price
     if order.stop_price is not None:
         said["auxPrice"] = order.stop_price
     return said
+
+
+def group_prefix(reference: str) -> str:
+    """What the name of a group begins with: it is the account's, and nobody else's may be the same."""
+    return ".".join([*reference.split(".")[:2], ""])
 
 
 def contract_detail(details: Any) -> ContractDetail:
@@ -101,7 +112,7 @@ def open_order(contract: Any, order: Any, state: Any, *, completed: bool) -> Ope
     return OpenOrder(
         order.permId, order.clientId, order.orderId, order.orderRef, order.account, _contract(contract), order.action,
         number(order.totalQuantity), order.orderType, _price(order.lmtPrice), _price(order.auxPrice), order.tif, state.status,
-        filled, completed, status,
+        filled, completed, status, order.parentId, order.ocaGroup, order.ocaType,
     )  # fmt: skip
 
 

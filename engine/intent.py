@@ -74,6 +74,9 @@ def repeats(known: Order, request: OrderRequest) -> bool:
     symbol = request.symbol or known.symbol  # a conId alone: the ledger knows what it was
     if known.external or (known.symbol, known.side) != (symbol, request.side):
         return False
+    group = known.extra.get("oca_group", request.oca_group)
+    if group != request.oca_group or (PARENT in known.extra and request.parent_client_order_id is None):
+        return False
     if not known.order_type:  # only its executions were shown: it was at least as large as their sum
         return request.quantity >= known.quantity
     changed = known.revision > 1  # at the broker, after it was sent (R28)

@@ -29,6 +29,7 @@ from reconcile.differences import (
     TwinSeen,
 )
 from reconcile.positions import AGREES_AGAIN, PositionDiffers
+from reconcile.restored import links
 from reconcile.snapshot import Identity, Snapshot
 
 Figures = dict[str, str | None]
@@ -226,6 +227,8 @@ def recorded(d: StrangerSeen, view: View) -> list[Draft]:
     payload |= {"client_order_id": None, "body": None, "perm_id": next(iter(d.seen.perm_ids), None)}
     if d.own is not None:
         payload |= {"epoch": d.own.epoch, "reason": "restored from what the broker shows"}
+        if d.seen.shown is not None:
+            payload["extra"] = links(d.seen.shown, d.own, view.book, view.snapshot, view.me)
     kind = Kind.ORDER_RESTORED if d.own is not None else Kind.ORDER_EXTERNAL
     return [Draft(kind, payload, view.now, d.order_id)]
 

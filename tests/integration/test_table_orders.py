@@ -17,7 +17,7 @@ from reconcile.snapshot import COMPLETED_ORDERS
 from tests.integration import test_table_trades
 from tests.integration.sim_fixture import until, until_entries
 from tests.integration.table_fixture import Leader, a_leader, row, tested
-from tests.unit.desk_factory import ASKER
+from tests.unit.desk_factory import ASKER, request
 
 
 @pytest.fixture
@@ -310,6 +310,28 @@ async def test_order_of_ours_that_the_ledger_lost_is_restored_under_its_own_id(l
     restored = leader.order(oid)
     assert (restored.state, restored.client_order_id, restored.external) == (State.WORKING, None, False)
     assert restored.epoch == leader.ledger.epoch
+
+
+@pytest.mark.rule(19)
+async def test_bracket_and_group_that_the_ledger_lost_are_restored_as_what_they_were(leader: Leader) -> None:
+    before = leader.kept()
+    out = {"side": "SELL", "parent_client_order_id": "p", "order_type": "LMT"}
+    wanted = [
+        request("p", order_type="LMT", limit_price="100.00"), request("c1", **out, limit_price="300.00"),
+        request("c2", **out | {"order_type": "STP"}, stop_price="50.00"),
+        *(request(key, order_type="LMT", limit_price="99.00", oca_group="g") for key in ("g1", "g2")),
+    ]  # fmt: skip
+    parent, *children, one, other = [order.id for _, order in await leader.desk.place_all(wanted, ASKER)]
+    await leader.broker.current_time(2.0)
+    leader.die()
+    leader.go_back(before)
+    await leader.connect()
+    assert await leader.rows() == ["restored"] * 5
+    await leader.reconcile()
+    assert [leader.order(oid).extra for oid in children] == [{"parent": parent}] * 2
+    assert [leader.order(oid).extra for oid in (one, other)] == [{"oca_group": "g"}] * 2
+    assert (leader.order(parent).extra, sorted(leader.ledger.book.children[parent])) == ({}, sorted(children))
+    assert await leader.rows() == []
 
 
 @row("external", "external_ended")

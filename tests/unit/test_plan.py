@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from engine import intent
 from engine.events import Kind
 from engine.order import State
 from engine.reference import order_id
+from engine.request import parse_order
 from engine.risk import Limits
 from reconcile.differences import NOTHING, OrderDiffers
 from reconcile.drafts import View
@@ -23,6 +25,7 @@ from tests.unit.book_factory import (
     CON_IDS,
     ME,
     NOON,
+    TAG,
     Ledger,
     done,
     holds,
@@ -555,6 +558,67 @@ def test_lost_order_is_restored_with_its_fills_and_its_end(ledger: Ledger, facts
     assert not ledger.order(oid).external
     assert ledger.plan(snapshot, last=True).drafts == ()
     assert [found.kind for found in ledger.book.open_breaks.values()] == ["everything"]
+
+
+PARENT_ID, CHILD_ID = (order_id("desk1", "local", key) for key in ("parent", "child"))
+GROUPED = {"oca_group": f"pa.{TAG}.{PARENT_ID}", "oca_type": 2}
+
+
+@pytest.mark.rule(19)
+@pytest.mark.parametrize(
+    ("fields", "extra"),
+    [
+        (GROUPED, {"parent": PARENT_ID}),
+        (GROUPED | {"parent_id": 41}, {"parent": PARENT_ID}),
+        ({"parent_id": 41, "oca_group": f"pa.{TAG}.g", "oca_type": 1}, {"parent": PARENT_ID, "oca_group": "g"}),
+        ({"parent_id": 41}, {"parent": PARENT_ID}),
+        ({"parent_id": 42}, {}),
+        ({"oca_group": f"pa.{TAG}.{PARENT_ID}", "oca_type": 1}, {"oca_group": PARENT_ID}),
+        ({"oca_group": "somebody's", "oca_type": 2}, {}),
+        ({}, {}),
+    ],
+)
+def test_lost_order_is_restored_with_its_parent_and_its_group(
+    ledger: Ledger, fields: dict[str, Any], extra: dict[str, str]
+) -> None:
+    parent = shown(PARENT_ID, 901, broker_order_id=41)
+    child = shown(CHILD_ID, 902, broker_order_id=43, side="SELL", limit_price=Decimal(200), **fields)
+    snapshot = snap(child, parent)
+    ledger.repair(snapshot)
+    assert ledger.order(CHILD_ID).extra == extra
+    assert ledger.book.children == ({PARENT_ID: [CHILD_ID]} if "parent" in extra else {})
+    assert ledger.order(PARENT_ID).extra == {}
+    assert ledger.plan(snapshot, last=True).drafts == ()
+
+
+@pytest.mark.rule(19)
+def test_parent_that_the_ledger_kept_or_that_ib_shows_no_more_is_the_restored_childs_all_the_same(
+    ledger: Ledger,
+) -> None:
+    kept = ledger.working("kept", broker_id=41, perm_id=901)
+    child = shown(CHILD_ID, 902, broker_order_id=43, parent_id=41)
+    ended = done(CHILD_ID[::-1], "Cancelled", perm_id=903, **GROUPED)
+    ledger.repair(snap(shown(kept, 901, broker_order_id=41), child, ended))
+    assert ledger.order(CHILD_ID).extra == {"parent": kept}
+    assert ledger.order(CHILD_ID[::-1]).extra == {"parent": PARENT_ID}
+
+
+@pytest.mark.rule(19)
+@pytest.mark.rule(37)
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        ({"parent_client_order_id": "parent"}, True),
+        ({}, False),
+        ({"parent_client_order_id": "p", "oca_group": "g"}, True),
+    ],
+)
+def test_retry_of_a_restored_child_names_a_parent_or_is_another_order(asked: dict[str, str], same: bool) -> None:
+    ledger = Ledger()
+    ledger.repair(snap(shown(CHILD_ID, 902, **GROUPED), shown(PARENT_ID, 901, broker_order_id=2)))
+    body = {"client_order_id": "child", "symbol": "AAPL", "side": "BUY", "quantity": "10", "order_type": "LMT"}
+    request = parse_order(body | {"limit_price": "190.50"} | asked)
+    assert intent.repeats(ledger.order(CHILD_ID), request) is same
 
 
 # ---- executions
