@@ -27,6 +27,7 @@ POINTS = (
     "takeover.repaired",  # the repair is committed, the gate is shut
     "takeover.leading",  # the gate is open
     "stepdown.gate_shut",  # the gate is shut, the session is up
+    "lease.renew",  # the renewing thread is about to ask; `raise` ends this thread alone
 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine import failpoint
 from engine.clock import Clock
 from ha.etcd_calls import Calls
 from ha.etcd_claim import revoke
@@ -159,6 +160,7 @@ class Keeper:
     def renew(self, holding: Holding) -> Outcome:
         """One attempt to renew, and to see that the key carries the lease; an older server may call a revoked lease
         renewed. The outcome is reported."""
+        failpoint.hit("lease.renew")
         now = self.clock()
         stalled = self._around.loop_stalled_for(now)
         if stalled > self.timing.loop_allowance and holding.ended is None:

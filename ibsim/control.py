@@ -110,7 +110,7 @@ class Control:
 
     async def faults(self, _request: web.Request) -> web.Response:
         """What is broken."""
-        return web.json_response({"faults": self.gateway.faults.active})
+        return web.json_response({"faults": self.gateway.faults.active, "struck": self.gateway.faults.struck})
 
     async def fault_on(self, request: web.Request) -> web.Response:
         """Breaks something; the answer is its parameters."""

@@ -1,6 +1,7 @@
 """The faults that are switched on, and their parameters. Pure: chance comes from the seed."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,6 +65,8 @@ class Faults:
 
     def __init__(self, seed: int = 0) -> None:
         self.active: dict[str, Parameters] = {}
+        self.struck: Counter[str] = Counter()
+        """How often each took effect, of those that wait for something to take effect on."""
         self._chance = {name: random.Random(f"{seed} {name}") for name in FAULTS}
 
     def __contains__(self, name: str) -> bool:
@@ -91,6 +94,19 @@ class Faults:
 
     def take(self, name: str) -> Parameters | None:
         """The parameters if the fault strikes now; one with `next` is used up by so many calls."""
+        parameters = self._taken(name)
+        if parameters is not None:
+            self.struck[name] += 1
+        return parameters
+
+    def strikes(self, name: str) -> bool:
+        """Whether the fault is on, asked where it takes effect."""
+        if name not in self.active:
+            return False
+        self.struck[name] += 1
+        return True
+
+    def _taken(self, name: str) -> Parameters | None:
         parameters = self.active.get(name)
         if parameters is None:
             return None

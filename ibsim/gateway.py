@@ -126,7 +126,7 @@ class Gateway:
     @property
     def time_form(self) -> str:
         """How execution times are written now."""
-        return "unknown" if "unknown_zone" in self.faults else self.options.time_form
+        return "unknown" if self.faults.strikes("unknown_zone") else self.options.time_form
 
     def later(self, seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
         """Does something after so many seconds."""
@@ -202,7 +202,7 @@ class Gateway:
 
     def touched(self, session: Session, greeting: bool = False) -> None:
         """The session has something to write."""
-        if "mute" in self.faults and not greeting:
+        if not greeting and self.faults.strikes("mute"):
             session.out.forget()
         else:
             self._touched[session] = None
@@ -211,11 +211,14 @@ class Gateway:
         """Ends a turn: the journal to disk, then the answers to the clients, then the clock for what is due."""
         due = self.book.at(self.now())
         self.journal.flush()
-        if not self.frozen:
+        if self.frozen:
+            self.faults.struck["freeze"] += bool(self._touched)
+        else:
             delay = self.faults.milliseconds("delay") / 1000
             touched, self._touched = self._touched, {}
             for session in touched:
                 session.out.write(delay)
+            self.faults.struck["delay"] += bool(delay and touched)
         if due == self._due_at:
             return
         if self._due is not None:

@@ -109,6 +109,7 @@ class Inbox:
         wait = self._pace.wait(loop.time(), pacing["limit"])
         if not wait:
             return NOW
+        self._session.gateway.faults.strikes("pacing")
         if pacing["over"] == "delay":
             self._timer = loop.call_later(wait, self.work)
             return LATER

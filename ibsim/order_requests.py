@@ -29,6 +29,8 @@ def end(gateway: "Gateway", session: Session, request: str, name: str, values: F
     fault = gateway.faults.active.get("no_end")
     if fault is None or fault["request"] != request:
         session.send(name, values)
+    else:
+        gateway.faults.strikes("no_end")
 
 
 def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
@@ -107,7 +109,7 @@ def global_cancel(gateway: "Gateway", _session: Session, _fields: Fields) -> Non
 
 def open_orders(gateway: "Gateway", session: Session, _fields: Fields) -> None:
     """reqOpenOrders: this client's; client 0 takes the orders that were placed by hand, too."""
-    stale = "stale_orders" in gateway.faults
+    stale = gateway.faults.strikes("stale_orders")
     if session.client_id == 0 and not stale:
         for order in gateway.book.orders:
             if not order.order_id:

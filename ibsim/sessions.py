@@ -84,7 +84,7 @@ class Sessions:
 
     def peer_gone(self, session: Session, reason: str) -> None:
         """The connection ended; a half-open peer's session keeps its clientId."""
-        if session.state == "open" and "half_open" in self.gateway.faults and not session.reason:
+        if session.state == "open" and not session.reason and self.gateway.faults.strikes("half_open"):
             session.state = "half_open"
             return
         self._close(session, reason)

@@ -5,7 +5,7 @@ facts and returns sentences, none when all is well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -123,7 +123,7 @@ def examine(facts: Facts) -> Examined:
         *unlicensed(taken, facts.log),
         *stale_sends(taken, facts.log),
         *written_again(facts.journal, facts.client_id),
-        *rejected(facts.journal, facts.client_id, facts.since),
+        *rejected(facts.journal, facts.client_id, facts.since, {id_ for bite in facts.bites for id_ in bite.perm_ids}),
         *expired_early(facts.log, facts.intent_age),
         *doubted_yet_taken(facts.in_doubt),
         *too_long(overlaps),
@@ -216,9 +216,11 @@ def written_again(journal: Sequence[Entry], client_id: int) -> Iterator[str]:
             yield f"{entry['order_ref']} was sent again under its order id {entry.get('order_id')}"
 
 
-def rejected(journal: Sequence[Entry], client_id: int, since: int) -> Iterator[str]:
-    """The traffic asks for nothing that the broker would refuse, so a refusal means that most of it was never tried."""
-    found = [e for e in journal if e["seq"] > since and e["kind"] == "rejected" and e.get("client_id") == client_id]
+def rejected(journal: Sequence[Entry], client_id: int, since: int, meant: Collection[int] = ()) -> Iterator[str]:
+    """The traffic asks for nothing that the broker would refuse, so a refusal that no fault meant (by permId) means that
+    most of it was never tried."""
+    ours = [e for e in journal if e["seq"] > since and e["kind"] == "rejected" and e.get("client_id") == client_id]
+    found = [entry for entry in ours if entry.get("perm_id") not in meant]
     if found:
         yield f"the broker refused {len(found)} orders: {found[0].get('code')} {found[0].get('reason', '')}"
 

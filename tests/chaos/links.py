@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from toxiproxy.proxy import Proxy
@@ -64,6 +64,17 @@ class Links:
             for way in BOTH:
                 delay = {"latency": milliseconds, "jitter": jitter}
                 proxy.add_toxic(type="latency", stream=way.value, attributes=delay)
+
+        await self._each(names, do)
+
+    async def toxic(
+        self, names: Sequence[str], kind: str, attributes: Mapping[str, int], ways: Sequence[Way] = BOTH
+    ) -> None:
+        """Any other of Toxiproxy's toxics, each of these ways."""
+
+        def do(proxy: Proxy) -> None:
+            for way in ways:
+                proxy.add_toxic(type=kind, stream=way.value, attributes=dict(attributes))
 
         await self._each(names, do)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ha.local.process import Child, Spec
 _SWITCH = "switch"
 _NOWHERE = "02:00:00:00:00:01"  # an address that no card has
 _LIMIT = 10.0
+NO_NFT = "nftables is not installed; this gets it: sudo apt-get install -y nftables"
 
 
 def why_not() -> str | None:
@@ -108,6 +110,34 @@ class Network:
     def find(self, host: str, to: str) -> None:
         """The end of `lose`."""
         _ip(self._pids[host], f"neigh del {to} dev eth0")
+
+    def forbid(self, host: str, rules: Iterable[tuple[str, str]]) -> None:
+        """Rules of nftables on that host, each for what goes `out` or comes `in`; those that were there are gone."""
+        self.allow(host)
+        lines = ["add table inet chaos"]
+        lines += [f"add chain inet chaos {way} {{ type filter hook {way}put priority 0 ; }}" for way in ("out", "in")]
+        lines += [f"add rule inet chaos {way} {rule}" for way, rule in rules]
+        _run(self._pids[host], [_nft(), "-f", "-"], "\n".join(lines) + "\n")
+
+    def allow(self, host: str) -> None:
+        """The end of all such rules."""
+        _run(self._pids[host], [_nft(), "-f", "-"], "add table inet chaos\ndelete table inet chaos\n")
+
+    def forbidden(self, host: str) -> int:
+        """How many packets have met a rule."""
+        said = _run(self._pids[host], [_nft(), "list", "table", "inet", "chaos"])
+        return sum(map(int, re.findall(r"counter packets (\d+)", said)))
+
+
+def nft() -> str | None:
+    """The path of nftables' command, None where it is not installed."""
+    return shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def _nft() -> str:
+    found = nft()
+    assert found, NO_NFT
+    return found
 
 
 def _port(host: str) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from tests.chaos.check import Bite
 from tests.chaos.cluster import Cluster
-from tests.chaos.faults import DidNotBite, named, now, process_state
+from tests.chaos.faults import DidNotBite, named, now
 from tests.chaos.links import BOTH, Way
 from tests.chaos.members import used_members
 from tests.chaos.parts import MEMBERS
+from tests.chaos.trees import awake, signalled, tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class KillTogether:
 
 @dataclass(frozen=True, slots=True)
 class FreezeParts:
-    """SIGSTOP to all these parts for so many seconds, then SIGCONT. Over with the thaw."""
+    """SIGSTOP to all these parts, with all their processes, for so many seconds, then SIGCONT. Over with the thaw."""
 
     parts: tuple[str, ...]
     seconds: float
@@ -58,18 +59,17 @@ class FreezeParts:
         """See Fault."""
         leader = await on.paired()
         children = [on.child(await named(on, part)) for part in self.parts]
+        pids = tree(child.pid for child in children)
         at = now()
         try:
-            for child in children:
-                child.send(signal.SIGSTOP)
+            signalled(pids, signal.SIGSTOP)
             for look in (0.05, self.seconds - 0.05):
                 await asyncio.sleep(look)
-                if awake := [child.name for child in children if process_state(child.pid) != "T"]:
-                    raise DidNotBite(f"{awake} were not stopped")
+                if left := awake(pids):
+                    raise DidNotBite(f"{left} were not stopped")
         finally:
             ended = now()
-            for child in children:
-                child.send(signal.SIGCONT)
+            signalled(reversed(pids), signal.SIGCONT)
         names = [child.name for child in children]
         what = f"{' and '.join(self.parts)} frozen for {self.seconds:g} s"
         return Bite(what, at, f"{names} were stopped", leader if leader in names else None, ended)

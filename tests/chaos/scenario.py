@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,9 +105,17 @@ class Outcome:
         )
 
 
-async def play(cluster: Cluster, name: str, steps: Sequence[Step], load: Load | None = None, seed: int = 1) -> Outcome:
+async def play(
+    cluster: Cluster,
+    name: str,
+    steps: Sequence[Step],
+    load: Load | None = None,
+    seed: int = 1,
+    flows_on: float | None = None,
+) -> Outcome:
     """Let orders flow and the faults strike; returns when the pair is whole and at rest, or cannot be.
 
+    With `flows_on`, orders are asked for as long as faults strike and so many seconds more, at most those of `load`.
     Raises DidNotBite, NotHealed, NothingToJudge.
     """
     load, took = load or Load(), stopwatch()
@@ -122,6 +131,9 @@ async def play(cluster: Cluster, name: str, steps: Sequence[Step], load: Load | 
         flowing(load, cluster.client_urls.values(), prices, record, said, seed, cluster.token) as traffic,
     ):
         bites = await _strike(cluster, steps)
+        if flows_on is not None:
+            await asyncio.sleep(flows_on)
+            traffic.send(signal.SIGTERM)
         await finished(traffic)
     cluster.scene.kills[:] = [
         Killed(bite.replica, cluster.client_urls[bite.replica], bite.at) for bite in bites if bite.replica is not None

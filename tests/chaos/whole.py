@@ -17,9 +17,12 @@ from ha.local.parts import REPLICAS, Layout, Part
 from ha.local.ports import Ports
 from ha.local.process import Child, Spec, become_subreaper
 from ha.local.supervise import Event
+from ha.local.watchdog import Watchdog
 from tests.chaos.parts import MEMBERS, etcd_part, relay_part, status
 from tests.chaos.wiring import Wiring
 
+WATCHED = "CHAOS_WATCHED"
+"""A setting of a replica: at its next start a watchdog looks after it, as systemd's does."""
 _BEFORE_THE_REST = (REPLICAS, ("release", "gateway", "relay"), MEMBERS)
 
 
@@ -80,7 +83,8 @@ class Whole(LocalPair):
         return part
 
     def _replica(self, layout: Layout, name: str) -> Part:
-        part = self._placed(build.replica_part(layout, name, self._releaser))
+        watchdog = _WhenAsked(layout.run_dir(name), self._silent)
+        part = self._placed(build.replica_part(layout, name, self._releaser, watchdog))
 
         async def ready(_: Child) -> bool:
             answer = await status(f"{self.wiring.url(name)}/livez")
@@ -97,6 +101,19 @@ class Whole(LocalPair):
         others = [name for name in self.supervisor.parts if name != "postgres"]
         await self.supervisor.end(others)
         await super().stop()
+
+
+class _WhenAsked(Watchdog):
+    """Most faults stop replicas on purpose, so that a watchdog looks after a replica only where its settings ask for one."""
+
+    def open(self, env: Mapping[str, str]) -> dict[str, str]:
+        """See Watchdog."""
+        return super().open(env) if env.get(WATCHED) else {}
+
+    def attach(self, child: Child) -> None:
+        """See Watchdog."""
+        if self._socket is not None:
+            super().attach(child)
 
 
 class _Settings(Mapping[str, Mapping[str, str]]):

@@ -21,6 +21,7 @@ from ha.local.parts import REPLICAS, Part
 from ha.local.ports import Ports
 from ha.local.postgres import Server
 from ha.local.process import Spec
+from tests.chaos.disk import ServerOnDisk
 from tests.chaos.links import Links
 from tests.chaos.namespaces import Network
 from tests.chaos.parts import MEMBERS, Member, RelayPlace, haproxy, links_part, toxiproxy
@@ -132,7 +133,7 @@ class Loopback:
 
     def server(self, directory: Path, ports: Ports, env: Mapping[str, str]) -> Server | None:
         """See Wiring."""
-        return None
+        return ServerOnDisk(directory, ports, env)
 
 
 class Hosts:
@@ -159,6 +160,17 @@ class Hosts:
     def endpoint(self, replica: str, member: str) -> str:
         """See Wiring."""
         return next(one.endpoint for one in self.members if one.name == member)
+
+    def dialled(self, replica: str) -> dict[str, list[tuple[str, int]]]:
+        """Address and port of everything that this replica dials, by what it is."""
+        assert self.relay is not None
+        here, others = self.network.here, [name for name in REPLICAS if name != replica]
+        return {
+            "etcd": [(member.host, member.client) for member in self.members],
+            "postgres": [(here, self._ports.postgres)],
+            "gateway": [(here, int(getattr(self.relay, replica).rpartition(":")[2]))],
+            "peer": [(self.network.address(other), getattr(self._ports, other)) for other in others],
+        }
 
     def settings(self, replica: str, database_url: str) -> dict[str, str]:
         """See Wiring."""
@@ -187,7 +199,7 @@ class Hosts:
         return _OpenServer(directory, ports, env, self.network.here)
 
 
-class _OpenServer(Server):
+class _OpenServer(ServerOnDisk):
     """PostgreSQL that the hosts reach as well."""
 
     def __init__(self, directory: Path, ports: Ports, env: Mapping[str, str], here: str) -> None:

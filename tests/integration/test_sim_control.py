@@ -4,8 +4,9 @@ import json
 
 import aiohttp
 import pytest
+from ib_async import MarketOrder, Stock
 
-from tests.integration.sim_fixture import running_sim
+from tests.integration.sim_fixture import running_sim, until_answer
 
 ORDER = {"symbol": "AAPL", "side": "BUY", "quantity": "1", "limit_price": "100"}
 
@@ -86,3 +87,13 @@ async def test_the_truth_has_the_fields_that_a_judge_needs():
         later = await sim.call("GET", f"/journal?after={journal['seq'] - 1}")
         assert later["entries"] == journal["entries"][-1:]
         assert await sim.journal(after=journal["seq"] + 10) == []
+
+
+async def test_how_often_a_fault_took_effect_is_told_and_switching_it_on_is_no_effect() -> None:
+    async with running_sim() as sim:
+        ib = await sim.client()
+        await sim.fault("drop_acks", next=2)
+        await sim.fault("duplicate_callbacks")
+        assert (await sim.call("GET", "/faults"))["struck"] == {}
+        ib.placeOrder(Stock("AAPL", "SMART", "USD"), MarketOrder("BUY", 1))
+        await until_answer(sim, "/faults", lambda answer: answer["struck"].get("drop_acks") == 1)
