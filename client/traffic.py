@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import signal
@@ -65,7 +66,8 @@ class Summary:
 
 
 class Traffic:
-    """One run. `settle` is how long, in seconds, unanswered orders are repeated after the last arrival."""
+    """One run. `settle` is how long, in seconds, unanswered orders are repeated after the last arrival, `repeat_for` how
+    long each one at most (None = to the end of the run)."""
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Traffic:
         attempt_timeout: float = 1.0,
         patience: float = PATIENCE,
         run: str | None = None,
+        repeat_for: float | None = None,
     ) -> None:
         self._urls = urls
         self._mix = mix
@@ -87,6 +90,7 @@ class Traffic:
         self._token = token
         self._attempt_timeout = attempt_timeout
         self._patience = patience
+        self._repeat_for = math.inf if repeat_for is None else repeat_for
         self._stopping = asyncio.Event()
         self._give_up_at: float | None = None
         self._summary = Summary(run=run or uuid.uuid4().hex[:6], seed=seed, history=str(history))
@@ -147,8 +151,9 @@ class Traffic:
         await self._cancel(client, order)
 
     async def _place(self, client: AdapterClient, request: OrderRequest) -> Order | None:
-        """The answered order; None when it was refused, or when nobody answered to the end."""
-        while (seconds := self._seconds_left()) > 0:
+        """The answered order; None when it was refused, or when nobody answered for as long as it was repeated."""
+        until = time.monotonic() + self._repeat_for
+        while (seconds := min(self._seconds_left(), until - time.monotonic())) > 0:
             try:
                 order = await client.place(request, timeout=min(self._patience, seconds))
             except Refused:
@@ -213,6 +218,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit-share", type=float, default=0.5, help="of all orders (default 0.5)")
     parser.add_argument("--cancel-share", type=float, default=0.15, help="of all orders (default 0.15)")
     parser.add_argument("--settle", type=float, default=10.0, help="seconds for unanswered orders at the end")
+    parser.add_argument("--repeat-for", type=float, default=None, help="seconds of one order (default: to the end)")
     options = parser.parse_args(argv)
     try:
         options.mix = Mix(
@@ -231,7 +237,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 async def _run(options: argparse.Namespace) -> Summary:
     seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     token = os.environ.get(TOKEN_VARIABLE)
-    traffic = Traffic(options.url, options.mix, options.history, seed=seed, settle=options.settle, token=token)
+    traffic = Traffic(
+        options.url, options.mix, options.history, seed=seed, settle=options.settle, token=token,
+        repeat_for=options.repeat_for,
+    )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, traffic.stop)

@@ -223,6 +223,16 @@ async def test_what_nobody_took_until_the_end_is_counted_apart_from_what_was_ref
     assert history.count(Outcome.REFUSED) == 0
 
 
+async def test_an_order_is_not_repeated_for_longer_than_it_was_asked_to_be(replica: Replica, tmp_path: Path) -> None:
+    replica.answers = [problem(503)]
+    path = tmp_path / "h"
+    traffic = Traffic([replica.url], mix(rate=20, seconds=0.1), path, seed=1, settle=9, patience=0.05, repeat_for=0.4)
+    summary = await asyncio.wait_for(traffic.run(), 3)
+    assert (summary.orders, summary.refused, summary.unanswered) == (2, 0, 2)
+    spans = [(entry["at"], entry["client_order_id"]) for entry in entries_of(path) if entry["op"] == "place"]
+    assert len(spans) > 4, "it was repeated"
+
+
 async def test_a_refused_order_is_not_repeated(replica: Replica, tmp_path: Path) -> None:
     replica.answers = [problem(422)]
     summary = await Traffic([replica.url], mix(rate=20, seconds=0.2), tmp_path / "h", seed=1, settle=1).run()
