@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev tools demo test test-all lint format fuzz fuzz-api bench model schema clean
+.PHONY: help install install-dev tools demo test test-all lint format fuzz fuzz-api chaos bench model schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -79,6 +79,11 @@ fuzz: $(VENV)/.installed-dev ## a million mutated messages for the stand-in gate
 
 fuzz-api: $(VENV)/.installed-dev ## every field of every path over HTTP, longer than in `make test` (EXAMPLES=200 SEED=2)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),2) $(BIN)/python -m pytest tests/integration/test_fuzz_api.py
+
+CHAOS_FLAGS := $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM)) \
+  $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(ROUND),--round $(ROUND))
+chaos: $(VENV)/.installed-dev ## random faults under load, judged round by round, with a report (MINUTES=15 SEED=7 FORM=hosts)
+	@$(BIN)/python -m tests.chaos $(CHAOS_FLAGS)
 
 bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 TRIALS=5 QUIET=60)
 	@$(BIN)/python -m bench.sim_speed

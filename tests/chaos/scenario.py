@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +18,7 @@ from ha.demo.history import History, fold, read_lines
 from ha.demo.judge import Verdict
 from ha.demo.silence import Kill as Killed
 from ha.demo.silence import Silence
+from ha.local.process import Child
 from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row, examine
 from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, INTENT_AGE, Cluster
 from tests.chaos.evidence import stopwatch
@@ -118,7 +119,27 @@ async def play(
     With `flows_on`, orders are asked for as long as faults strike and so many seconds more, at most those of `load`.
     Raises DidNotBite, NotHealed, NothingToJudge.
     """
-    load, took = load or Load(), stopwatch()
+
+    async def strike(traffic: Child) -> list[Bite]:
+        bites = await _strike(cluster, steps)
+        if flows_on is not None:
+            await asyncio.sleep(flows_on)
+            traffic.send(signal.SIGTERM)
+        await finished(traffic)
+        return bites
+
+    took = stopwatch()
+    outcome = await flow(cluster, name, strike, load or Load(), seed)
+    _note(outcome, took())
+    return outcome
+
+
+async def flow(
+    cluster: Cluster, name: str, strike: Callable[[Child], Awaitable[list[Bite]]], load: Load, seed: int
+) -> Outcome:
+    """Let orders flow while `strike` does its work, to which the traffic's process is given; it returns what took effect,
+    when the traffic has ended. Raises what `strike` raises, NotHealed, NothingToJudge.
+    """
     symbols = await cluster.symbols()
     start = await cluster.broker("GET", "/prices")
     prices = {symbol: Decimal(start[symbol]) for symbol in symbols}
@@ -130,18 +151,12 @@ async def play(
         moving_market(cluster.control, prices, seed),
         flowing(load, cluster.client_urls.values(), prices, record, said, seed, cluster.token) as traffic,
     ):
-        bites = await _strike(cluster, steps)
-        if flows_on is not None:
-            await asyncio.sleep(flows_on)
-            traffic.send(signal.SIGTERM)
-        await finished(traffic)
+        bites = await strike(traffic)
     cluster.scene.kills[:] = [
         Killed(bite.replica, cluster.client_urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
     ]
     settled = await _settled(cluster, record, since)
-    outcome = await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before)
-    _note(outcome, took())
-    return outcome
+    return await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before)
 
 
 async def _strike(cluster: Cluster, steps: Sequence[Step]) -> list[Bite]:

@@ -40,6 +40,8 @@ class Load:
     seconds: float = 7.0
     settle: float = 8.0
     cancel_share: float = 0.15
+    repeat_for: float | None = None
+    """Seconds for which an order that nobody answers is repeated; None = to the end."""
 
 
 @asynccontextmanager
@@ -60,6 +62,7 @@ async def flowing(
     argv = [sys.executable, "-m", "adapter_client.traffic", "--history", str(history), f"--seed={seed}"]
     argv += [f"--rate={load.rate}", f"--seconds={load.seconds}", f"--settle={load.settle}"]
     argv += [f"--limit-share={limit_share}", f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
+    argv += [] if load.repeat_for is None else [f"--repeat-for={load.repeat_for}"]
     argv += [f"--price={symbol}={price}" for symbol, price in prices.items()]
     argv += [f"--url={url}" for url in urls]
     env = dict(os.environ) | ({} if token is None else {"ADAPTER_TOKEN": token})

@@ -1,0 +1,64 @@
+"""The person at the desk, while faults strike: orders in doubt hold their contracts until somebody says what became of them.
+
+After a short while this one says that an order is dead which the broker does not show. It may be wrong, as a person may:
+an order that surfaces later is found, and cancelled (R1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+
+from ha.demo.broker_record import parse_reference
+from ha.demo.fetch import Fetch, FetchFailed
+from tests.chaos.cluster import Cluster
+
+LOOKS_EVERY = 0.5
+THINKS_FOR = timedelta(seconds=1.5)
+ANSWER = {"resolution": "dead", "reason": "the broker's list does not show it"}
+
+
+@asynccontextmanager
+async def attended(cluster: Cluster) -> AsyncIterator[list[str]]:
+    """Somebody looks while the body runs; yields the list to which each order is added that was called dead."""
+    called: list[str] = []
+    task = asyncio.create_task(_look_for_ever(cluster, called), name="the desk")
+    try:
+        yield called
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _look_for_ever(cluster: Cluster, called: list[str]) -> None:
+    async with Fetch(timeout=5.0, token=cluster.token) as fetch:
+        while True:
+            with suppress(FetchFailed, aiohttp.ClientError, TimeoutError, OSError):
+                called += await look(cluster, fetch)
+            await asyncio.sleep(LOOKS_EVERY)
+
+
+async def look(cluster: Cluster, fetch: Fetch) -> list[str]:
+    """Answer what is in doubt for long enough; returns the orders called dead. Raises FetchFailed, aiohttp.ClientError."""
+    leader = cluster.scene.leader()
+    if leader is None:
+        return []
+    api = f"{cluster.urls[leader]}/api/v1"
+    doubtful = {order["id"] for order in (await fetch.get(f"{api}/orders?state=IN_DOUBT"))["orders"]}
+    if not doubtful:
+        return []
+    breaks = (await fetch.get(f"{api}/breaks"))["breaks"]
+    shown = [parse_reference(one["order_ref"]) for one in (await cluster.broker("GET", "/orders"))["orders"]]
+    there = {reference.id for reference in shown if reference is not None}
+    called = []
+    for one in breaks:
+        order, old = one["order_id"], datetime.now(UTC) - datetime.fromisoformat(one["opened_at"]) >= THINKS_FOR
+        if one["resolved_at"] is None and old and order in doubtful and order not in there:
+            await fetch.post(f"{api}/breaks/{one['id']}", ANSWER)
+            called.append(order)
+    return called
