@@ -114,7 +114,7 @@ def _round(one: Round, *, open_: bool) -> Iterator[str]:
     line = f"{counts.get('asked', 0)} orders, {counts.get('taken', 0)} at the broker"
     if counts.get("in_doubt") or counts.get("called_dead"):
         line += f", {counts.get('in_doubt', 0)} in doubt, {counts.get('called_dead', 0)} called dead at the desk"
-    state = " open" if open_ else ""
+    state = ' open="open"' if open_ else ""
     yield f'<details id="round-{one.number}"{state}><summary>Round {one.number} {word} <small>{line}; cluster '
     yield f'{one.cluster}, {one.took:.0f} s with healing and judging</small></summary><div class="strip">'
     yield f"{report_svg.of_round(one)}</div>"

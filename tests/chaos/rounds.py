@@ -106,7 +106,7 @@ class Strikes:
             async with asyncio.timeout(LONGEST_ACT):
                 bite = await fault.strike(self.cluster)
         except _MISSED as error:
-            why = str(error) or f"no end within {LONGEST_ACT:g} s"
+            why = str(error) or f"it did not come in time ({type(error).__name__})"
             self.missed.append(self._missed(act, why))
             setting.tell(f"{act.name} did not bite: {why}")
             setting.came(Came.MISSED)
