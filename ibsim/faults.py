@@ -12,7 +12,7 @@ FAULTS: dict[str, Parameters] = {
     "link_down": {"resubmit": True, "data_lost": False, "notice_ms": 0},
     "mute": {},
     "freeze": {},
-    "delay": {"ms": 100},
+    "delay": {"ms": 100, "most_ms": 0},
     "restart": {"down_ms": 1000, "rollback_ids": 0, "lose_ms": 0},
     "logout": {},
     "farm_down": {},
@@ -23,7 +23,7 @@ FAULTS: dict[str, Parameters] = {
     # orders
     "drop_acks": {"next": 1},
     "lose_orders": {"next": 1, "skip": 0},
-    "hold_inside": {"next": 1, "ms": 1000},
+    "hold_inside": {"next": 1, "ms": 1000, "most_ms": 0},
     "forget_untransmitted": {},
     "reject": {"next": 1, "code": 201, "skip": 0},
     "inactive": {"next": 1},
@@ -41,7 +41,8 @@ FAULTS: dict[str, Parameters] = {
     "correction": {"exec_id": "", "quantity": "", "price": ""},
     "midnight": {},
 }
-"""Every fault with its parameters' defaults. One with `next` wears off after so many orders, with `skip` so many go by before."""
+"""Every fault with its parameters' defaults. One with `next` wears off after so many orders, with `skip` so many go by before.
+With `most_ms` a time is drawn between `ms` and that; 0 = it is always `ms`."""
 
 CHOICES = {
     ("no_end", "request"): ("executions", "open_orders", "completed", "positions", "account_summary"),
@@ -82,6 +83,8 @@ class Faults:
                 raise FaultError(f"{name} has no parameter {key}; it has: {', '.join(defaults) or 'none'}")
             _check(name, key, value, defaults[key])
         parameters = {**defaults, **given}
+        if 0 < parameters.get("most_ms", 0) < parameters["ms"]:
+            raise FaultError(f"{name}: most_ms must be 0 or at least ms")
         if name not in ONCE:
             self.active[name] = parameters
         return parameters
@@ -130,8 +133,13 @@ class Faults:
         return bool(self.active.get(name, {}).get("of") == what)
 
     def milliseconds(self, name: str) -> int:
-        """The `ms` of a fault, 0 while it is off."""
-        return int(self.active.get(name, {}).get("ms", 0))
+        """How long the fault lasts this time, 0 while it is off."""
+        return self.drawn(name, self.active.get(name, {}))
+
+    def drawn(self, name: str, parameters: Mapping[str, Any]) -> int:
+        """How long a fault with these parameters lasts this time."""
+        least, most = int(parameters.get("ms", 0)), int(parameters.get("most_ms", 0))
+        return self._chance[name].randint(least, most) if most else least
 
 
 def _check(name: str, key: str, value: Any, default: object) -> None:

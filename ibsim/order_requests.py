@@ -66,7 +66,7 @@ def place_order(gateway: "Gateway", session: Session, fields: Fields) -> None:
     )
     if not book.ids(session.client_id).used(asked.order_id) and (hold := faults.take("hold_inside")):
         _inside(gateway, session, asked, "hold_inside")
-        gateway.held.hold(asked, fate, hold["ms"])
+        gateway.held.hold(asked, fate, faults.drawn("hold_inside", hold))
         return
     order = book.place(asked, now, fate)
     warn = faults.take("warn") if order is not None else None

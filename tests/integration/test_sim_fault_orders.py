@@ -1,5 +1,7 @@
 """Faults that befall single orders and cancels, shown through ib_async on the wire."""
 
+from datetime import datetime
+
 import pytest
 from ib_async import IB, LimitOrder, MarketOrder, Stock
 
@@ -42,6 +44,24 @@ async def test_an_order_held_inside_is_taken_although_its_session_has_ended():
         (taken,) = await sim.journal("order")
         assert (taken["order_ref"], taken["order_id"] < first, taken["session"]) == ("late", True, 1)
         await until(again.fills, "the new session under the same clientId is told")
+
+
+async def test_each_order_may_be_held_inside_for_a_time_of_its_own():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        await sim.fault("hold_inside", next=4, ms=20, most_ms=300)
+        for _ in range(4):
+            ib.placeOrder(AAPL, MarketOrder("BUY", 1))
+        read = [entry for entry in await until_entries(sim, "fault", 5) if "order_id" in entry]
+        taken = {entry["order_id"]: entry["at"] for entry in await until_entries(sim, "order", 4)}
+        inside = [(_time(taken[e["order_id"]]) - _time(e["at"])).total_seconds() for e in read]
+        assert min(inside) >= 0.02
+        assert max(inside) - min(inside) > 0.05
+        assert await sim.journal("rejected") == []
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 async def test_the_same_id_again_while_the_first_is_held_inside_is_its_modification():

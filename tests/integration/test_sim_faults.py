@@ -73,6 +73,20 @@ async def test_delay_makes_every_answer_late_and_keeps_their_order():
         assert loop.time() - start < 0.2
 
 
+async def test_delay_may_be_drawn_anew_for_each_answer():
+    async with running_sim() as sim:
+        ib = await sim.client()
+        assert "most_ms" in (await sim.call("POST", "/faults/delay", {"ms": 20, "most_ms": 10}, status=400))["error"]
+        await sim.fault("delay", ms=20, most_ms=300)
+        loop, took = asyncio.get_running_loop(), []
+        for _ in range(5):
+            start = loop.time()
+            await _round_trip(ib)
+            took.append(loop.time() - start)
+        assert min(took) >= 0.02
+        assert max(took) - min(took) > 0.05
+
+
 async def test_close_sessions_ends_them_now():
     async with running_sim() as sim:
         one, two = await sim.client(1), await sim.client(2)
