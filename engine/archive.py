@@ -91,6 +91,18 @@ class Archive:
             found |= recalled_orders(whole, executions.values()) | archived
         return found
 
+    async def of_perm_id(self, perm_id: int) -> list[Recalled]:
+        """Whatever the ledger has of the broker's order with this permId and memory has not. Raises StoreError."""
+        known = LookedUp()
+        await self.look_up(Wanted(perm_ids={perm_id}), known)
+        orders = [one for oid, one in known.orders.items() if one is not None and oid not in self._book.orders]
+        leaving = self._leaving_executions()
+        rows = await self._run("loose_executions_of_perm_id", {"perm_id": perm_id})
+        loose = {(row["account"], row["root"]): execution_of(row) for row in rows}
+        leaving |= self._leaving_executions()
+        loose |= {key: e for key, e in leaving.items() if e.perm_id == perm_id and e.order_id is None}
+        return orders + [Recalled(None, (e,)) for key, e in loose.items() if key not in self._book.executions]
+
     async def order(self, oid: str) -> Order | None:
         """The order in its last state, None when the ledger has none of this id. Raises StoreError."""
         found = (await self.orders([oid])).get(oid)

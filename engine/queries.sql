@@ -60,6 +60,9 @@ SELECT x.* FROM jsonb_to_recordset(%(keys)s::jsonb) AS k (account text, root tex
 -- name: orders_of_perm_ids
 SELECT id, perm_id FROM ledger.orders WHERE perm_id = ANY(%(perm_ids)s::bigint[])
 
+-- name: loose_executions_of_perm_id
+SELECT * FROM ledger.executions WHERE perm_id = %(perm_id)s AND order_id IS NULL
+
 -- name: orders_page
 -- what only few orders have stands in their first event, and nowhere else
 SELECT o.*, (SELECT e.payload -> 'extra' FROM ledger.event e WHERE e.order_id = o.id ORDER BY e.seq LIMIT 1) AS extra

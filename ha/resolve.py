@@ -23,6 +23,7 @@ from engine.events import Draft, Kind, Payload
 from engine.http import Request, Response, Server
 from engine.order import OPERATOR_DEAD, Order, State
 from engine.position import Break
+from engine.store import StoreError
 from ha.body import body_of
 from ha.node import Node
 from ha.phase import TermOver
@@ -114,6 +115,8 @@ class Resolve:
             raise invalid(FieldError("perm_id", "the permId of the broker's order that it is, a whole number"))
         if word["resolution"] != "adopt" and perm_id is not None:
             raise invalid(FieldError("perm_id", "only with the resolution adopt"))
+        if perm_id is not None:
+            await self._recall(perm_id)
         snapshot = await self._look()
         await barrier(self._committer())
         order = self._node.book.orders[oid]
@@ -155,6 +158,15 @@ class Resolve:
         }  # fmt: skip
         adjusted = Draft(Kind.POSITION_ADJUSTED, payload, utcnow(), None, who.subject, who.correlation_id)
         return await self._commit([adjusted, self._resolved(found, word, who)])
+
+    async def _recall(self, perm_id: int) -> None:
+        """What has left memory of the order to be adopted comes back first: all its executions count, and none twice (G5)."""
+        try:
+            await self._node.tender.reconciler.recall(self._committer(), perm_id)
+        except StoreError as error:
+            raise unavailable(
+                "database-away", f"Older orders cannot be read from the database now: {error}."
+            ) from error
 
     async def _look(self) -> Snapshot:
         """A fresh snapshot, after a reconciliation has taken up what evidence decides."""

@@ -187,6 +187,18 @@ class Reconciler:
              if isinstance(d, PositionDiffers) and d.opened is found and not d.agrees), None,
         )  # fmt: skip
 
+    async def recall(self, committer: Commits, perm_id: int) -> None:
+        """Take back into memory what has left of the broker's order `perm_id`, so that an adoption sees all of it.
+
+        Raises StoreError where the database does not say, or where it could not be written.
+        """
+        if self._archive is None or not self._book.evicted.any:
+            return
+        for found in await self._archive.of_perm_id(perm_id):
+            done = await commit(committer, [found.draft(utcnow())])
+            if done.outcome is not Outcome.COMMITTED:
+                raise StoreError(f"what has left memory could not be recalled: {done.why}")
+
     def adoption(self, snapshot: Snapshot, asked: Adoption) -> list[Draft]:
         """See `reconcile.adopt`. Raises CannotAdopt."""
         return adoption(self._book, snapshot, self._me, asked)

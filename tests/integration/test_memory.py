@@ -230,3 +230,43 @@ def test_whole_looks_and_a_failover_neither_restore_nor_book_what_left_memory(de
         assert one(desk.pair.leader, order["id"]) == order
     again = call(desk.pair.leader, "POST", ORDERS, desk.sent[0])
     assert (again.status, again.json) == (200, desk.first)
+
+
+@pytest.mark.rule(1)
+@pytest.mark.guarantee(5)
+def test_an_order_that_is_adopted_takes_over_executions_that_have_left_memory(desk: Desk) -> None:
+    """A person placed it instead, its record ended and left; an operator finds out later."""
+    pair, leader = desk.pair, desk.pair.leader
+    control = f"http://127.0.0.1:{pair.pair.ports.control}"
+    wanted = {"symbol": "GOOG", "side": "BUY", "quantity": "3", "order_type": "LMT", "limit_price": "1.00"}
+    perm_id = ask(control, "POST", "/orders", wanted).json["perm_id"]
+
+    def record() -> dict[str, Any]:
+        rows = call(leader, "GET", f"{ORDERS}?symbol=GOOG").json["orders"]
+        return next((o for o in rows if o["external"] and o["perm_id"] in (perm_id, None)), {})
+
+    until(record, "the record of it", 20)
+    pair.control("POST", "/prices", {"GOOG": "0.90"})
+    external = until(lambda: (found := record()).get("state") == "FILLED" and found["id"], "its end", 20)
+    pair.control("POST", "/prices", {"GOOG": "200.00"})
+    pair.control("POST", "/faults/lose_orders", {"next": 1})
+    lost = call(leader, "POST", ORDERS, body(**wanted)).json["id"]
+    in_state(leader, lost, "IN_DOUBT")
+    for _ in range(KEEP + 1):  # the record leaves
+        made = call(leader, "POST", ORDERS, body(symbol="IBM", order_type="MKT", limit_price=None)).json
+        in_state(leader, made["id"], "FILLED")
+    recalled = desk.events("order_recalled")
+    breaks = call(leader, "GET", "/api/v1/breaks").json["breaks"]
+    [found] = [b["id"] for b in breaks if b["order_id"] == lost and b["resolved_at"] is None]
+    word = {"resolution": "adopt", "perm_id": perm_id, "reason": "a test"}
+    answer = call(leader, "POST", f"/api/v1/breaks/{found}", word, bearer("operator", "op"))
+    assert answer.status == 200, answer.content
+    assert desk.events("order_recalled") == recalled + 1
+    assert (one(leader, lost)["state"], one(leader, lost)["filled"]) == ("FILLED", "3")
+    assert (one(leader, external)["state"], one(leader, external)["filled"]) == ("CANCELLED", "0")
+    rows = [e for e in pages(leader, EXECUTIONS, "executions", 1000) if e["perm_id"] == perm_id]
+    assert {e["order_id"] for e in rows} == {lost}
+    [position] = [p for p in call(leader, "GET", "/api/v1/positions").json["positions"] if p["symbol"] == "GOOG"]
+    assert (position["quantity"], position["break_id"]) == ("3", None)
+    quiet(leader)
+    same_digest(desk)

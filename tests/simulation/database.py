@@ -390,6 +390,10 @@ class Database:
     def orders_of_perm_ids(self, p: Params) -> list[Row]:
         return [{"id": o.id, "perm_id": o.perm_id} for o in self.tables().orders.values() if o.perm_id in p["perm_ids"]]
 
+    def loose_executions_of_perm_id(self, p: Params) -> list[Row]:
+        mine = self.tables().executions.values()
+        return [asdict(e) for e in mine if e.perm_id == p["perm_id"] and e.order_id is None]
+
     def where_projected(self, _p: Params) -> list[Row]:
         return [{"seq": self.projected}]
 
@@ -413,7 +417,8 @@ _READS: dict[str, Callable[[Database, Params], list[Row]]] = {
     "pulse": Database.pulse, "events_after": Database.events_after, "fence_holds": Database.fence_holds,
     "events_of_orders": Database.events_of_orders, "executions_of_orders": Database.executions_of_orders,
     "orders_of_archived_parts": Database.orders_of_archived_parts, "body_is": Database.body_is,
-    "executions_named": Database.executions_named, "orders_of_perm_ids": Database.orders_of_perm_ids,
+    "executions_named": Database.executions_named,
+    "loose_executions_of_perm_id": Database.loose_executions_of_perm_id, "orders_of_perm_ids": Database.orders_of_perm_ids,
     "epoch": Database.last_epoch, "last_term": Database.last_term, "projected": Database.where_projected,
     "log_begins": Database.log_begins, "last_checkpoint": Database.last_checkpoint,
     "end_rebuild": Database.end_rebuild,
