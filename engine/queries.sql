@@ -199,6 +199,9 @@ INSERT INTO ledger.checkpoint (seq, form, digest_version, digest, state)
 VALUES (%(seq)s, %(form)s, %(digest_version)s, %(digest)s, %(state)s)
     ON CONFLICT (seq, form) DO UPDATE SET digest_version = excluded.digest_version, digest = excluded.digest, state = excluded.state
 
+-- name: forget_form
+DELETE FROM ledger.checkpoint WHERE form = %(form)s AND digest_version = %(digest_version)s RETURNING seq
+
 -- name: forget_checkpoints
 DELETE FROM ledger.checkpoint c
  WHERE form = %(form)s AND seq < (SELECT min(seq) FROM (SELECT seq FROM ledger.checkpoint WHERE form = %(form)s

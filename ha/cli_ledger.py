@@ -31,6 +31,12 @@ def archive(
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="The directory for the files.")] = ARCHIVE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    forget_forms: Annotated[
+        bool,
+        typer.Option(
+            "--forget-forms", help="Also where a version with another form of checkpoint could not start any more."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Move old months of the log into files, and write a checkpoint of the book (MIGRATE_DATABASE_URL)."""
@@ -41,7 +47,10 @@ def archive(
         refuse(ValueError(f"--before {before} is no month: write it as YYYY-MM."))
     month = before or month_before(datetime.now(UTC).date())
     settings = _settings()
-    report = _do(settings, to, lambda log, say: run(log, to, settings.cluster_name, month, dry_run=dry_run, say=say))
+    report = _do(
+        settings, to,
+        lambda log, say: run(log, to, settings.cluster_name, month, dry_run=dry_run, say=say, forget_forms=forget_forms),
+    )  # fmt: skip
     shown = screen()
     if as_json:
         shown.json(report.as_json())
@@ -51,6 +60,9 @@ def archive(
         shown.show(f"{verb}: {part['part']}, events {part['from_seq']} to {part['last_seq']}")
     if not report.archived:
         shown.show(f"no closed part of the log is older than {month}")
+    for form in report.behind:
+        said = "would be forgotten, and archiving is refused without --forget-forms" if dry_run else "forgotten"
+        shown.show(f"checkpoints of form {form['form']}, the latest at event {form['seq']}: {said}")
     if report.checkpoint is not None:
         shown.show(f"checkpoint at event {report.checkpoint['seq']}, {report.checkpoint['bytes']} bytes")
 

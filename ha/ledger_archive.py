@@ -12,9 +12,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from engine import checkpoint
 from engine.book import Book
 from engine.clock import iso
-from engine.digest import written
+from engine.digest import DIGEST_VERSION, written
 from engine.events import event_of
 from engine.schema import newest_version
 from ha import archive_files as files
@@ -36,12 +37,13 @@ class Report:
     archived: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = None
     dry_run: bool = False
+    behind: list[dict[str, Any]] = field(default_factory=list)  # other forms whose latest checkpoint needs what goes
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "before": self.before, "dry_run": self.dry_run, "closed": self.closed, "archived": self.archived,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint, "behind": self.behind,
         }  # fmt: skip
 
 
@@ -56,11 +58,17 @@ def due(parts: list[Part], before: str) -> list[Part]:
     return [part for part in parts if part.last_seq is not None and not part.archived and part.month < before]
 
 
-async def archive(log: Log, directory: Path, cluster: str, before: str, *, dry_run: bool, say: Progress) -> Report:
-    """Move out what is due. Raises LedgerProblem, BadArchive, StoreError, OSError."""
+async def archive(
+    log: Log, directory: Path, cluster: str, before: str, *, dry_run: bool, say: Progress, forget_forms: bool = False
+) -> Report:
+    """Move out what is due. Raises LedgerProblem, BadArchive, StoreError, OSError.
+
+    `forget_forms`: also where another version could not start any more for want of a checkpoint; those of its form go first.
+    """
     report = Report(before, dry_run=dry_run)
     if dry_run:
-        report.archived = [_planned(part) for part in due(await log.parts(), before)]
+        going = due(await log.parts(), before)
+        report.archived, report.behind = [_planned(part) for part in going], await _behind(log, going)
         return report
     [floor] = await log.run("schema_floor")
     [closed] = await log.named("close_part", {"most": LARGEST_PART})
@@ -74,6 +82,9 @@ async def archive(log: Log, directory: Path, cluster: str, before: str, *, dry_r
     if not going:
         report.checkpoint = await log.keep_checkpoint(await _book_for_checkpoint(log))
         return report
+    report.behind = await _behind(log, going)
+    if report.behind and not forget_forms:
+        raise LedgerProblem(_told(report.behind, going[-1]))
     book = await log.book_before(going[0].from_seq)
     for part in going:
         report.archived.append((await _write(log, book, directory, cluster, part, say)).as_json())
@@ -84,10 +95,34 @@ async def archive(log: Log, directory: Path, cluster: str, before: str, *, dry_r
             f"No checkpoint that this version can read stands at or beyond event {book.seq}, so nothing was dropped: run "
             "`adapter rebuild --checkpoint --archive DIR`, then archive."
         )
+    for form in report.behind:
+        say(f"forgetting the checkpoints of form {form['form']}")
+        await log.named("forget_form", {"form": form["form"], "digest_version": form["digest_version"]})
     for part, told in zip(going, report.archived, strict=True):
         say(f"dropping {part.name}")
         await log.named("drop_part", {"part": part.name, "sha256": told["sha256"], "digest": told["digest"]})
     return report
+
+
+async def _behind(log: Log, going: list[Part]) -> list[dict[str, Any]]:
+    """Other forms of checkpoints (R22) whose latest one is of use now, and would be of none without these parts."""
+    if not going:
+        return []
+    mine = checkpoint.form(), DIGEST_VERSION
+    return [
+        {"form": row["form"], "digest_version": row["digest_version"], "seq": row["seq"]}
+        for row in await log.run("checkpoint_forms")
+        if (row["form"], row["digest_version"]) != mine and going[0].from_seq - 1 <= row["seq"] < (going[-1].last_seq or 0)
+    ]  # fmt: skip
+
+
+def _told(behind: list[dict[str, Any]], last: Part) -> str:
+    forms = ", ".join(f"{b['form']} (digests {b['digest_version']}) stands at event {b['seq']}" for b in behind)
+    return (
+        f"The latest checkpoint of form {forms}, and the log up to event {last.last_seq} is to go: who reads that form "
+        "could not start any more, so nothing was archived. Run that version's `adapter rebuild --checkpoint --archive DIR` first; "
+        "or, where no replica of it will start again, archive with --forget-forms."
+    )
 
 
 async def _book_for_checkpoint(log: Log) -> Book:

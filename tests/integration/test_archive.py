@@ -114,9 +114,9 @@ async def ledger_in(urls: Urls, names: str = "m") -> Ledger:
     return made
 
 
-async def run(urls: Urls, directory: Path, before: str = LAST, *, dry_run: bool = False) -> Any:
+async def run(urls: Urls, directory: Path, before: str = LAST, *, dry_run: bool = False, **more: Any) -> Any:
     async with owner_log(urls, directory) as log:
-        return await archive(log, directory, "test1", before, dry_run=dry_run, say=ignore)
+        return await archive(log, directory, "test1", before, dry_run=dry_run, say=ignore, **more)
 
 
 async def verified(urls: Urls, directory: Path | None = None) -> Report:
@@ -341,6 +341,51 @@ async def test_a_checkpoint_from_before_the_logs_beginning_is_none_and_the_repli
     assert "adapter rebuild --checkpoint --archive DIR" in tail.problem
     assert book.seq == 0
     await tail.close()
+
+
+async def checkpoint_at(urls: Urls, seq: int, form: str) -> None:
+    """As a version of that form left it."""
+    async with owner_log(urls) as log:
+        book = await log.book_before(seq + 1)
+        kept = {
+            "seq": seq, "form": form, "digest_version": DIGEST_VERSION, "digest": written(book.digest),
+            "state": checkpoint.dump(book),
+        }  # fmt: skip
+        await log.named("keep_checkpoint", kept)
+
+
+@pytest.mark.rule(22)
+async def test_no_month_goes_that_another_versions_latest_checkpoint_needs_unless_that_version_is_forgotten(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await checkpoint_at(urls, 3, "older")
+    await checkpoint_at(urls, 5, "older")
+    planned = await run(urls, tmp_path, dry_run=True)
+    assert [(b["form"], b["seq"]) for b in planned.behind] == [("older", 5)]
+    with pytest.raises(LedgerProblem, match=r"older .*event 5.*could not start.*rebuild --checkpoint.*--forget-forms"):
+        await run(urls, tmp_path)
+    assert (len(parts(urls.owner)), os.listdir(tmp_path)) == (3, []), "nothing was done"
+    report = await run(urls, tmp_path, forget_forms=True)
+    assert (len(report.archived), [b["form"] for b in report.behind]) == (2, ["older"])
+    async with owner_log(urls) as log:
+        assert {row["form"] for row in await log.run("checkpoints")} == {checkpoint.form()}
+
+
+@pytest.mark.rule(22)
+async def test_a_month_goes_when_every_versions_checkpoint_is_beyond_it_or_was_of_no_use_before(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await checkpoint_at(urls, 3, "older")
+    assert (await run(urls, tmp_path, before="2026-11", forget_forms=True)).archived == []
+    async with owner_log(urls) as log:
+        assert "older" in {row["form"] for row in await log.run("checkpoints")}, "nothing is forgotten for nothing"
+    assert len((await run(urls, tmp_path, before="2097-02", forget_forms=True)).archived) == 1
+    await checkpoint_at(urls, ledger.book.seq, "useless")
+    with psycopg.connect(urls.owner) as owner:
+        owner.execute("SELECT set_config('adapter.epoch', '5', true)")
+        owner.execute("UPDATE ledger.checkpoint SET seq = 3 WHERE form = 'useless'")
+    await checkpoint_at(urls, ledger.book.seq, "newer")
+    assert len((await run(urls, tmp_path)).archived) == 1
 
 
 HARMS = ["digest_version = 3", "state = substr(state, 1, 40)"]
