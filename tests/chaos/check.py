@@ -1,109 +1,34 @@
-"""What the demonstration's judge does not look at: the database's log beside the journal, both `/leader` answers seen
-from outside, how much was asked when a fault struck, and that it struck. Pure; every check is a function of recorded
-facts and returns sentences, none when all is well.
+"""The judge's other half: what `ha/demo/judge.py` does not look at, as a table of checks, each with the guarantees and rules
+that it holds. Pure; a check is a function of recorded facts and yields sentences, none when all is well.
+
+The log alone is in `check_log.py`, the broker beside it in `check_broker.py`, who leads in `check_leaders.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Any
 
-from ha.demo.broker_record import Taken, parse_reference, read_taken
-from ha.demo.findings import InDoubt
-from ha.demo.history import History, time_of
+from ha.demo.history import History
+from tests.chaos import check_broker as broker
+from tests.chaos import check_leaders as roles
+from tests.chaos import check_log as log
+from tests.chaos.check_broker import orders_between, our_orders, sent_on_old_session
+from tests.chaos.check_leaders import LONGEST_OVERLAP_MS, Overlap, leader_overlaps, leading_between
+from tests.chaos.check_log import Licence, licences
+from tests.chaos.facts import Bite, Entry, Facts, Probe, Row
 
-LONGEST_OVERLAP_MS = 1000.0  # R12: two replicas that both say that they lead stop it within a second
-LEAST_ASKED = 10
-"""Orders that must be asked for in the second around a fault's strike; a fault in a quiet moment proves nothing."""
+__all__ = [
+    "CHECKS", "LEAST_ASKED", "LONGEST_OVERLAP_MS", "OF_THE_VERDICT", "Bite", "Check", "Entry", "Examined", "Facts", "Licence",
+    "Overlap", "Probe", "Row", "VerdictCheck", "asked_around", "examine",
+    "in_a_quiet_moment", "leader_overlaps", "leading_between", "licences", "orders_between",
+    "our_orders", "refusals", "sent_on_old_session", "table",
+]  # fmt: skip
 
-Entry = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One question at one replica's `/leader`. `status` None: no answer came, refused and timed out alike."""
-
-    replica: str
-    asked: datetime
-    answered: datetime
-    status: int | None
-
-    @property
-    def leads(self) -> bool:
-        """Whether the replica said at some moment between `asked` and `answered` that it leads."""
-        return self.status == 200
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event of the database's log."""
-
-    seq: int
-    epoch: int
-    kind: str
-    order_id: str | None
-    payload: Mapping[str, Any]
-    at: datetime
-    """When PostgreSQL wrote it."""
-    said: datetime
-    """When its writer says that it happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bite:
-    """A fault that took effect. `replica` is the one that fell silent by it, None when none did."""
-
-    fault: str
-    at: datetime
-    evidence: str
-    replica: str | None = None
-    ended: datetime | None = None
-    """When it was over, for faults that last."""
-    perm_ids: tuple[int, ...] = ()
-    """The orders at the broker that it was about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """What the log entitled to one write: R2."""
-
-    order_id: str
-    broker_order_id: int
-    epoch: int
-    session: int
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """Both replicas said that they lead, for `certain_ms` at least (0: it may be the probes' own uncertainty) and
-    `most_ms` at most."""
-
-    began: datetime
-    certain_ms: float
-    most_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """Everything that is looked at. `journal` and `log` are complete, `since` is the journal's last entry before."""
-
-    history: History
-    journal: Sequence[Entry]
-    log: Sequence[Row]
-    probes: Sequence[Probe]
-    bites: Sequence[Bite]
-    client_id: int
-    since: int = 0
-    intent_age: float = 8.0
-    """Seconds after which an order that was never sent may expire."""
-    in_doubt: Sequence[InDoubt] = ()
-    """What the ledger doubts when all had healed."""
-    leaders: Sequence[str] = ()
-    """Who answered 200 on `/leader` when all had healed."""
+LEAST_ASKED = 20
+"""Orders that must be asked for within a second of a fault's strike; a fault in a quiet moment proves nothing."""
+_NEAR = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,216 +39,99 @@ class Examined:
     overlaps: list[Overlap] = field(default_factory=list)
 
 
-def examine(facts: Facts) -> Examined:
-    """All checks."""
-    overlaps = leader_overlaps(facts.probes)
-    taken = our_orders(facts.journal, facts.client_id)
-    problems = [
-        *log_in_order(facts.log),
-        *unlicensed(taken, facts.log),
-        *stale_sends(taken, facts.log),
-        *written_again(facts.journal, facts.client_id),
-        *rejected(facts.journal, facts.client_id, facts.since, {id_ for bite in facts.bites for id_ in bite.perm_ids}),
-        *expired_early(facts.log, facts.intent_age),
-        *doubted_yet_taken(facts.in_doubt),
-        *too_long(overlaps),
-        *not_one_leader(facts.leaders),
-        *quiet_strikes(facts.bites, facts.history),
-    ]
-    return Examined(problems, overlaps)
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that is looked at. `holds`: the guarantees and rules that would be broken, by their numbers."""
 
-
-# ---- the log
-
-
-def log_in_order(log: Sequence[Row]) -> Iterator[str]:
-    """G1, R21: `seq` is dense from 1 on, and no event was written under an older epoch than one before it."""
-    expected, highest = 1, 0
-    for row in log:
-        if row.seq != expected:
-            yield f"the log goes from event {expected - 1} to {row.seq}"
-        if row.epoch < highest:
-            yield f"event {row.seq} was written under epoch {row.epoch}, after one under {highest}"
-        expected, highest = row.seq + 1, max(highest, row.epoch)
-
-
-def licences(log: Sequence[Row]) -> dict[str, list[Licence]]:
-    """Every licence that the log gave, by order id."""
-    found: dict[str, list[Licence]] = {}
-    for row in log:
-        if row.kind in ("order_accepted", "order_licensed") and row.order_id and row.payload.get("session") is not None:
-            number, session = int(row.payload["broker_order_id"]), int(row.payload["session"])
-            found.setdefault(row.order_id, []).append(Licence(row.order_id, number, row.epoch, session, row.seq))
-    return found
-
-
-# ---- the broker, beside the log
+    name: str
+    holds: str
+    finds: Callable[[Facts], Iterable[str]]
+    says: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """An order of ours that the broker took, with the wire's own order id."""
+class VerdictCheck:
+    """One of those that `ha/demo/judge.py` makes: the field of its verdict that must be empty."""
 
-    taken: Taken
-    broker_order_id: int
-
-
-def our_orders(journal: Sequence[Entry], client_id: int) -> list[Sent]:
-    """What the broker took under our clientId and a reference of ours, twins of its own making left out."""
-    found = []
-    for entry in journal:
-        if entry["kind"] == "order" and entry.get("client_id") == client_id:
-            taken = read_taken(entry)
-            if taken.reference is not None and not taken.twin:
-                found.append(Sent(taken, int(entry["order_id"])))
-    return found
+    name: str
+    holds: str
+    says: str
 
 
-def unlicensed(sent: Sequence[Sent], log: Sequence[Row]) -> Iterator[str]:
-    """R2: every order at the broker was licensed by a commit that names the very order id that it was sent under."""
-    given = licences(log)
-    for one in sent:
-        if _licence_of(one, given) is None:
-            yield f"{one.taken.order_ref} was sent under order id {one.broker_order_id}, which no commit licensed"
-
-
-def stale_sends(sent: Sequence[Sent], log: Sequence[Row]) -> Iterator[str]:
-    """G2: at the broker epochs rise with the sessions and never fall, and one session carries one licence's session."""
-    given = licences(log)
-    highest, epochs, sessions = 0, dict[int, int](), dict[int, int]()
-    for one in sent:
-        licence, session = _licence_of(one, given), one.taken.session
-        if licence is None or session is None:
-            continue
-        ref = one.taken.order_ref
-        if licence.epoch < highest:
-            yield f"{ref} was sent under epoch {licence.epoch}, after an order under {highest}"
-        if epochs.setdefault(session, licence.epoch) != licence.epoch:
-            yield f"{ref}: broker session {session} carries epochs {epochs[session]} and {licence.epoch}"
-        if (meant := sessions.setdefault(licence.session, session)) != session:
-            yield f"{ref}: its licence is for the broker's session {meant}, and it was sent on session {session}"
-        highest = max(highest, licence.epoch)
-    for earlier, later in pairwise(sorted(sessions)):
-        if sessions[earlier] >= sessions[later]:
-            yield f"session {later} of the ledger is older at the broker than session {earlier}"
-
-
-def written_again(journal: Sequence[Entry], client_id: int) -> Iterator[str]:
-    """R1, R7: nobody here asks for changes, so a `modify` of ours is an order that was sent a second time."""
-    for entry in journal:
-        ours = parse_reference(entry.get("order_ref")) is not None and entry.get("client_id") == client_id
-        if entry["kind"] == "modify" and ours:
-            yield f"{entry['order_ref']} was sent again under its order id {entry.get('order_id')}"
-
-
-def rejected(journal: Sequence[Entry], client_id: int, since: int, meant: Collection[int] = ()) -> Iterator[str]:
-    """The traffic asks for nothing that the broker would refuse, so a refusal that no fault meant (by permId) means that
-    most of it was never tried."""
-    ours = [e for e in journal if e["seq"] > since and e["kind"] == "rejected" and e.get("client_id") == client_id]
-    found = [entry for entry in ours if entry.get("perm_id") not in meant]
-    if found:
-        yield f"the broker refused {len(found)} orders: {found[0].get('code')} {found[0].get('reason', '')}"
-
-
-def expired_early(log: Sequence[Row], intent_age: float) -> Iterator[str]:
-    """R8: an order that was never sent expires by its age and by nothing else."""
-    accepted = {row.order_id: row.said for row in log if row.kind == "order_accepted"}
-    for row in log:
-        if row.kind == "order_expired":
-            age = (row.at - accepted[row.order_id]).total_seconds()
-            if age < intent_age:
-                yield f"order {row.order_id} expired at the age of {age:.1f} s, {intent_age:g} s are allowed"
-
-
-def doubted_yet_taken(in_doubt: Sequence[InDoubt]) -> Iterator[str]:
-    """R1: what the broker shows is adopted, so that only what it never took stays in doubt."""
-    for doubt in in_doubt:
-        if doubt.at_broker != "never taken":
-            yield f"order {doubt.order_id} is in doubt, and {doubt.at_broker} at the broker"
-
-
-def _licence_of(one: Sent, given: Mapping[str, list[Licence]]) -> Licence | None:
-    assert one.taken.reference is not None
-    of_order = given.get(one.taken.reference.id, [])
-    return next((licence for licence in of_order if licence.broker_order_id == one.broker_order_id), None)
-
-
-def sent_on_old_session(journal: Sequence[Entry], session: int, after: datetime) -> list[Entry]:
-    """What reached the broker on this session after that moment: orders, changes and cancels."""
-    return [
-        entry
-        for entry in journal
-        if entry.get("session") == session and entry["kind"] in ("order", "modify", "cancel") and time_of(entry) > after
-    ]
-
-
-def orders_between(journal: Sequence[Entry], client_id: int, begin: datetime, end: datetime) -> list[Taken]:
-    """Orders of ours that the broker took in that time."""
-    return [one.taken for one in our_orders(journal, client_id) if begin < one.taken.at < end]
-
-
-# ---- who leads, seen from outside
-
-
-def leader_overlaps(probes: Sequence[Probe]) -> list[Overlap]:
-    """Every time for which two replicas, in unbroken rows of answers, may both have said that they lead (R12)."""
-    names = sorted({probe.replica for probe in probes})
-    runs = {name: _leading_runs([probe for probe in probes if probe.replica == name]) for name in names}
-    found = []
-    for number, name in enumerate(names):
-        for other in names[number + 1 :]:
-            for one in runs[name]:
-                for two in runs[other]:
-                    most = min(one[-1].answered, two[-1].answered) - max(one[0].asked, two[0].asked)
-                    if most > timedelta(0):
-                        certain = min(one[-1].asked, two[-1].asked) - max(one[0].answered, two[0].answered)
-                        found.append(Overlap(max(one[0].asked, two[0].asked), max(0.0, _ms(certain)), _ms(most)))
-    return found
-
-
-def _leading_runs(probes: Sequence[Probe]) -> list[list[Probe]]:
-    """Probes of one replica that say "I lead" without another answer, or none, in between."""
-    runs: list[list[Probe]] = []
-    unbroken = False
-    for probe in sorted(probes, key=lambda one: one.asked):
-        if probe.leads and unbroken:
-            runs[-1].append(probe)
-        elif probe.leads:
-            runs.append([probe])
-        unbroken = probe.leads
-    return runs
-
-
-def too_long(overlaps: Sequence[Overlap]) -> Iterator[str]:
-    """R12: an overlap that lasts longer than the rule allows."""
-    for overlap in overlaps:
-        if overlap.most_ms > LONGEST_OVERLAP_MS:
-            yield f"two replicas answered 200 on /leader for {overlap.certain_ms:.0f} to {overlap.most_ms:.0f} ms"
-
-
-def not_one_leader(leaders: Sequence[str]) -> Iterator[str]:
-    """After healing exactly one replica leads."""
-    if len(leaders) != 1:
-        yield f"after healing {len(leaders)} replicas answered 200 on /leader: {', '.join(leaders) or 'none'}"
-
-
-def leading_between(probes: Sequence[Probe], begin: datetime, end: datetime) -> list[Probe]:
-    """Answers 200 to questions that were asked and answered in that time."""
-    return [probe for probe in probes if probe.leads and begin < probe.asked and probe.answered < end]
-
-
-# ---- the faults
-
-
-def quiet_strikes(bites: Sequence[Bite], history: History) -> Iterator[str]:
-    """A fault that no order was there to feel does not count; neither does a run without a fault."""
-    if not bites:
+def quiet_strikes(facts: Facts) -> Iterator[str]:
+    """See `in_a_quiet_moment`; neither does a run without a fault count."""
+    if not facts.bites:
         yield "no fault took effect"
-    half = timedelta(seconds=0.5)
+    yield from in_a_quiet_moment(facts.bites, facts.history)
+
+
+def asked_around(at: datetime, history: History) -> int:
+    """Orders that were first asked for within a second of this moment."""
+    return sum(1 for order in history.orders.values() if abs(order.invoked_at - at) <= _NEAR)
+
+
+def in_a_quiet_moment(bites: Iterable[Bite], history: History) -> Iterator[str]:
+    """A fault that no order was there to feel does not count."""
     for bite in bites:
-        asked = sum(1 for order in history.orders.values() if abs(order.invoked_at - bite.at) <= half)
+        asked = asked_around(bite.at, history)
         if asked < LEAST_ASKED:
-            yield f"{bite.fault}: only {asked} orders were asked for in the second in which it struck"
+            yield f"{bite.fault}: only {asked} orders were asked for within a second of its strike"
+
+
+CHECKS = (
+    Check("epoch_falls", "G1 R10", log.epoch_falls, "the epochs of the log never fall"),
+    Check("unlicensed", "G2 R2", broker.unlicensed, "each order at the broker was licensed under the order id that it has"),
+    Check("stale_sends", "G2 R2 R13", broker.stale_sends, "at the broker epochs rise with sessions; a licence is of one session"),
+    Check("two_leaders", "G2 R12", roles.two_leaders, "two answers 200 on `/leader` overlap for a second at most"),
+    Check("not_in_the_log", "G3 R20", log.not_in_the_log, "what was answered 2xx stands in the log"),
+    Check("written_again", "G4 R1 R7", broker.written_again, "nothing is sent a second time under its order id"),
+    Check("licensed_again", "G4 R1 R4", log.licensed_again, "no term takes back what another term licensed"),
+    Check("ids_fall", "G4 R4", broker.ids_fall, "on the wire of a session order ids rise"),
+    Check("overtaken", "R9", broker.overtaken, "orders in one contract reach the broker as they were accepted"),
+    Check("booked_twice", "G5 R27", log.booked_twice, "an execution stands in the log once for each revision"),
+    Check("judged_too_soon", "G6 R3", log.judged_too_soon, "no order of the present session is called absent"),
+    Check("doubted_yet_taken", "G6 R1 R23", broker.doubted_yet_taken, "nothing that the broker took stays in doubt"),
+    Check("expired_early", "G6 R8", log.expired_early, "what was never sent expires by its age and nothing else"),
+    Check("licensed_late", "R8", log.licensed_late, "what is too old is not licensed any more"),
+    Check("not_one_leader", "G7", roles.not_one_leader, "after healing one replica answers 200 on `/leader`"),
+    Check("not_whole", "G7 R24", roles.not_whole, "after healing the gate is open and the standby healthy"),
+    Check("silence_without_end", "G7", roles.silence_without_end, "each silence is measured and ends within the budget"),
+    Check("books_differ", "G8", roles.books_differ, "at the same event both books have the same digest"),
+    Check("holes", "G8 R21", log.holes, "the numbers of the log are dense"),
+    Check("unnoticed_loss", "G9 R18", log.unnoticed_loss, "a log that lost events holds everything"),
+    Check("licensed_while_all_is_held", "G9 R18", log.licensed_while_all_is_held, "while all is held nothing is licensed"),
+    Check("rejected", "", broker.rejected, "the broker refused nothing: most of what it refuses was never tried"),
+    Check("quiet_strikes", "", quiet_strikes, f"{LEAST_ASKED} orders were asked for within a second of each strike"),
+)  # fmt: skip
+"""In the order of the guarantees."""
+
+OF_THE_VERDICT = (
+    VerdictCheck("lost", "G3 R5 R20", "what was answered 2xx is at the broker, or in a state that explains it"),
+    VerdictCheck("duplicated", "G4 R1 R19", "one id is one order at the broker"),
+    VerdictCheck("phantom", "G4 R20", "nothing is at the broker that no client asked for or whose client was told no"),
+    VerdictCheck("twins_missed", "G4 R26", "what the broker doubled by itself was cancelled and reported"),
+    VerdictCheck("unbooked", "G5 R27", "each execution is booked once, as it was made"),
+    VerdictCheck("positions_differ", "G5", "journal, broker and ledger have the same positions"),
+    VerdictCheck("contradicted", "G6 R25", "the ledger says nothing of an order that the journal denies"),
+    VerdictCheck("sent_while_held", "G6 R1", "nothing is sent for a contract that an open break holds"),
+)
+"""What `ha/demo/judge.py` looks at."""
+
+
+def examine(facts: Facts) -> Examined:
+    """All checks."""
+    return Examined([problem for check in CHECKS for problem in check.finds(facts)], leader_overlaps(facts.probes))
+
+
+def table() -> str:
+    """The checks as a table for the page."""
+    lines = ["| check | what must be true | holds |", "|---|---|---|"]
+    rows: list[Check | VerdictCheck] = [*OF_THE_VERDICT, *CHECKS]
+    rows.sort(key=lambda one: one.holds or "R99")
+    lines += [
+        f"| `{one.name}` | {one.says} | {', '.join(one.holds.split()) or 'that the run counts'} |" for one in rows
+    ]
+    return "\n".join(lines)
 
 
 def refusals(entries: Sequence[Entry]) -> list[str]:
@@ -334,7 +142,3 @@ def refusals(entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         if entry.get("op") == "place" and entry["kind"] not in ("ok", "redirect") and entry.get("status") is not None
     ]
-
-
-def _ms(span: timedelta) -> float:
-    return round(span.total_seconds() * 1000, 1)

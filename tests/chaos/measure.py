@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby, pairwise
 from typing import Any
 
 from ha.demo.history import History, time_of
 from ha.demo.judge import Verdict
-from tests.chaos.check import Bite, Entry, Overlap, Probe, our_orders
-from tests.chaos.record import LEAST_ASKED, Both, Came, Lead, Struck, Term
+from tests.chaos.check import LEAST_ASKED, Bite, Entry, Overlap, Probe, asked_around, our_orders
+from tests.chaos.record import Both, Came, Lead, Struck, Term
 
 LEAST_SILENCE = 0.5  # seconds without an order at the broker that a timeline shows
-_HALF = timedelta(seconds=0.5)
 COUNTED = (
     "lost", "duplicated", "phantom", "contradicted", "sent_while_held", "twins_missed", "unbooked", "positions_differ",
 )  # fmt: skip
-
-
-def asked_around(at: datetime, history: History) -> int:
-    """Orders that were first asked for in the second around this moment."""
-    return sum(1 for order in history.orders.values() if abs(order.invoked_at - at) <= _HALF)
 
 
 def began(history: History) -> datetime | None:

@@ -12,9 +12,6 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-LEAST_ASKED = 20
-"""Orders that must be asked for in the second around a fault's strike for the fault to count."""
-
 
 class BadRecord(ValueError):
     """A file that is no record of a run, or lacks what a report needs."""

@@ -19,7 +19,7 @@ from ha.local.probe import PartFailed
 from ha.local.process import Child
 from tests.chaos import measure
 from tests.chaos.catalogue import Entry, Form
-from tests.chaos.check import Bite, quiet_strikes
+from tests.chaos.check import Bite, in_a_quiet_moment
 from tests.chaos.cluster import CLIENT_ID, Cluster, NotHealed
 from tests.chaos.desk import attended
 from tests.chaos.evidence import stopwatch
@@ -160,7 +160,10 @@ def _told(outcome: Outcome, strikes: Strikes, began: datetime, took: float, numb
     taken = measure.taken_at(outcome.journal, CLIENT_ID, outcome.since)
     stop = max(asked, default=start)
     bites = [bite for _, _, bite in strikes.bites]
-    quiet = set(quiet_strikes(bites, history))  # counted apart: says something of the schedule, nothing of the pair
+    quiet = {
+        "no fault took effect",
+        *in_a_quiet_moment(bites, history),
+    }  # counted apart: says something of the schedule, nothing of the pair
     return Round(
         number=strikes.plan.number, began=start.isoformat(), seconds=measure.since(start, stop), took=round(took, 1),
         cluster=number, struck=[*measure.strikes(strikes.bites, history, taken, start), *strikes.missed],

@@ -27,16 +27,18 @@ from ha.demo.report import console_for
 from ha.local.pair import StartFailed
 from tests.chaos import report, report_text
 from tests.chaos.catalogue import CATALOGUE, Entry, Form, Kind, Need, possible, why_not
+from tests.chaos.check import LEAST_ASKED
 from tests.chaos.cluster import NotHealed
 from tests.chaos.clusters import Clusters
 from tests.chaos.parts import ROOT
 from tests.chaos.progress import Progress, Status, replicas_line
-from tests.chaos.record import LEAST_ASKED, Round, Run, end_line, line, round_line, run_line
+from tests.chaos.record import Round, Run, end_line, line, round_line, run_line
 from tests.chaos.rounds import Setting, play
 from tests.chaos.schedule import Plan, as_json, load, rounds, schedule, told
 
 RECORD = "record.jsonl"
-LEAST_RATE = LEAST_ASKED + 2.0
+LEAST_RATE = LEAST_ASKED / 2 + 2.0
+"""Orders a second, of which two seconds are `LEAST_ASKED`, with some to spare."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from ha.demo.collect import Reader, Settled
 from ha.demo.findings import InDoubt
 from ha.demo.history import History, fold, read_lines
 from ha.demo.judge import Verdict
+from ha.demo.scene import Glimpse
 from ha.demo.silence import Kill as Killed
 from ha.demo.silence import Silence
 from ha.local.process import Child
@@ -144,6 +145,7 @@ async def flow(
     start = await cluster.broker("GET", "/prices")
     prices = {symbol: Decimal(start[symbol]) for symbol in symbols}
     since, epoch_before = (await cluster.journal())[-1]["seq"], cluster.epoch()
+    before = await asyncio.to_thread(cluster.log)
     record = cluster.directory / f"history-{datetime.now(UTC):%H%M%S%f}.jsonl"
     said = cluster.directory / "log" / "traffic.log"
     async with (
@@ -156,7 +158,8 @@ async def flow(
         Killed(bite.replica, cluster.client_urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
     ]
     settled = await _settled(cluster, record, since)
-    return await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before)
+    standing = dict(cluster.scene.glimpses)
+    return await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before, before, standing)
 
 
 async def _strike(cluster: Cluster, steps: Sequence[Step]) -> list[Bite]:
@@ -182,6 +185,8 @@ async def _outcome(
     probes: Sequence[Probe],
     since: int,
     epoch_before: int,
+    before: Sequence[Row],
+    standing: Mapping[str, Glimpse | None],
 ) -> Outcome:
     entries = _read(record)
     history = fold(entries)
@@ -189,6 +194,7 @@ async def _outcome(
     facts = Facts(
         history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
         since=since, intent_age=INTENT_AGE, in_doubt=settled.verdict.in_doubt, leaders=await cluster.leaders(),
+        before=before, silences=settled.verdict.silences, standing=standing, budget=HEALS_WITHIN,
     )  # fmt: skip
     return Outcome(
         name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,

@@ -212,6 +212,24 @@ async def test_no_commit_of_the_old_epoch_lands_after_a_claim(urls: Urls) -> Non
         await connection.close()
 
 
+@pytest.mark.rule(10)
+@pytest.mark.guarantee(1)
+async def test_a_claim_waits_for_a_write_in_flight(urls: Urls) -> None:
+    """A trigger that only reads the epoch would let this row commit behind the claim."""
+    keeper = await opened(urls.adapter)
+    await claim(keeper, 0)
+    with psycopg.connect(urls.adapter) as slow:
+        slow.execute("SELECT ledger.append(1, %s::jsonb)", (rows(1),))
+        with pytest.raises(Refused) as waited:
+            await claim(keeper, 1)
+        assert waited.value.sqlstate == "55P03"
+        slow.commit()
+        assert await claim(keeper, 1) == 2
+    with psycopg.connect(urls.owner) as owner:
+        assert owner.execute("SELECT seq FROM ledger.term WHERE epoch = 2").fetchall() == [(1,)]
+    await keeper.close()
+
+
 @pytest.mark.rule(11)
 async def test_a_frozen_transaction_of_the_old_leader_holds_the_claim_up_for_no_longer_than_its_end(urls: Urls) -> None:
     keeper = await opened(urls.adapter)

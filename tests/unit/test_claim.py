@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from engine.breaks import WENT_BACK, hold_everything, lost_rows
 from engine.events import Draft, Kind
-from ha.claim import other_etcd_sentence
+from engine.store import LOCK_TIMEOUT, Refused, Unknown
+from ha.claim import claim_epoch, other_etcd_sentence
 from ha.holding import until_resolved
+from ha.phase import TermOver
 from tests.unit.book_factory import NOON, Ledger
 
 
@@ -62,3 +65,48 @@ async def test_two_holds_of_everything_want_two_answers() -> None:
     assert not answered.done()  # else the next failover would hold everything for the other one's reason
     ledger.write(Draft(Kind.BREAK_RESOLVED, {"id": lost.payload["id"], "resolution": "looked"}, NOON))
     await asyncio.wait_for(answered, 1)
+
+
+class Busy:
+    """A database in which a writer of an older epoch stands still; it claims when that has been ended."""
+
+    def __init__(self, *answers: Exception) -> None:
+        self.ran: list[tuple[str, object]] = []
+        self._answers = list(answers)
+
+    async def run(self, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, int]]:
+        self.ran.append((name, (parameters or {}).get("epoch")))
+        if name == "claim" and self._answers:
+            raise self._answers.pop(0)
+        return [{"epoch": 8}]
+
+
+async def claimed(database: Busy, deadline: float = 1.0) -> int:
+    connection: Any = database
+    return await claim_epoch(connection, expected=6, at_least=0, term={}, deadline=deadline, clock=lambda: 0.5)
+
+
+@pytest.mark.rule(11)
+async def test_a_claim_that_had_to_wait_ends_the_writers_of_older_epochs_and_tries_again() -> None:
+    database = Busy(Refused(LOCK_TIMEOUT, "waited"), Refused(LOCK_TIMEOUT, "waited"))
+    assert await claimed(database) == 8
+    assert database.ran == [("claim", None), ("end_older_writers", 6), ("end_rebuild", None)] * 2 + [("claim", None)]
+
+
+@pytest.mark.rule(11)
+@pytest.mark.rule(31)
+@pytest.mark.parametrize(
+    ("answer", "deadline", "why"),
+    [
+        (Refused(LOCK_TIMEOUT, "waited"), 0.0, "waited too long"),
+        (Refused("PA002", "the epoch is no longer 6"), 1.0, "was refused"),
+        (Unknown("cut off"), 1.0, "answer was lost"),
+    ],
+)
+async def test_a_claim_that_cannot_be_made_or_is_not_known_ends_the_term(
+    answer: Exception, deadline: float, why: str
+) -> None:
+    database = Busy(answer)
+    with pytest.raises(TermOver, match=why):
+        await claimed(database, deadline)
+    assert database.ran == [("claim", None)]

@@ -132,6 +132,7 @@ def test_a_history_in_which_all_is_well_is_found_well(world: World) -> None:
 # --- lost
 
 
+@pytest.mark.check("lost")
 @pytest.mark.guarantee(3)
 @pytest.mark.parametrize("state", ["QUEUED", "SENDING", "WORKING", "FILLED"])
 def test_an_answered_order_that_the_broker_never_took_is_lost(world: World, state: str) -> None:
@@ -203,6 +204,7 @@ def test_an_order_in_doubt_is_excused_by_an_open_break_that_names_it_and_by_noth
 # --- duplicated, twins, phantoms
 
 
+@pytest.mark.check("duplicated")
 @pytest.mark.guarantee(4)
 def test_a_second_order_under_one_id_is_a_duplicate_even_under_another_epoch_and_session(world: World) -> None:
     world.took(0, 300, epoch=2, session=2, perm_id=990)
@@ -224,6 +226,7 @@ def test_a_modification_is_no_duplicate(world: World) -> None:
     assert world.verdict().ok
 
 
+@pytest.mark.check("twins_missed")
 @pytest.mark.rule(26)
 def test_a_twin_of_the_brokers_making_is_no_duplicate_but_must_be_cancelled_and_reported(world: World) -> None:
     world.took(0, 300, perm_id=990, code="twin")
@@ -250,6 +253,7 @@ def test_a_duplicate_beside_a_twin_is_still_a_duplicate(world: World) -> None:
     assert len(world.verdict().duplicated) == 1
 
 
+@pytest.mark.check("phantom")
 def test_an_order_under_our_prefix_that_nobody_asked_for_is_a_phantom(world: World) -> None:
     world.took(6, 300)
     verdict = world.verdict()
@@ -278,6 +282,7 @@ def test_an_order_placed_by_hand_is_no_phantom_and_no_order_of_ours(world: World
     assert verdict.taken == 4
 
 
+@pytest.mark.check("phantom")
 @pytest.mark.parametrize(("kind", "status"), [("refused", 422), ("unavailable", 503)])
 def test_an_order_at_the_broker_whose_client_was_told_no_is_a_phantom(world: World, kind: str, status: int) -> None:
     world.client(5, 300, "invoke")
@@ -327,6 +332,7 @@ def in_doubt(world: World, **fields: Any) -> None:
     world.breaks = [opened | {"resolved_at": None, "holds": True} | fields]
 
 
+@pytest.mark.check("sent_while_held")
 def test_an_order_sent_for_a_contract_that_a_break_holds_is_caught(world: World) -> None:
     in_doubt(world)
     world.whole(6, 340)  # taken at 344, before the break
@@ -372,6 +378,7 @@ DENIED = {
 }
 
 
+@pytest.mark.check("contradicted")
 @pytest.mark.parametrize(("number", "state"), [(number, state) for number, told in DENIED.items() for state in told])
 def test_a_state_that_the_brokers_journal_denies_is_caught(world: World, number: int, state: str) -> None:
     world.orders[number]["state"] = state
@@ -389,6 +396,7 @@ def test_in_doubt_at_the_broker_without_an_open_break_is_caught(world: World) ->
     assert verdict.in_doubt[0].at_broker == "live"
 
 
+@pytest.mark.check("contradicted")
 def test_a_key_answered_under_two_ids_is_caught(world: World) -> None:
     world.client(0, 300, "ok", status=200, id=id_of(9), state="WORKING")
     assert len(world.verdict().contradicted) == 1
@@ -411,6 +419,7 @@ def test_of_an_order_that_moved_between_two_pages_the_newer_row_counts(world: Wo
 # --- executions
 
 
+@pytest.mark.check("unbooked")
 @pytest.mark.guarantee(5)
 def test_an_execution_missing_in_the_ledger_is_caught(world: World) -> None:
     world.executions.clear()
@@ -419,6 +428,7 @@ def test_an_execution_missing_in_the_ledger_is_caught(world: World) -> None:
     assert not verdict.ok
 
 
+@pytest.mark.check("unbooked")
 @pytest.mark.guarantee(5)
 def test_an_execution_booked_twice_is_caught_even_as_another_revision(world: World) -> None:
     world.executions.append(world.executions[0] | {"exec_id": "0001.1.02"})
@@ -463,6 +473,7 @@ def test_an_older_revision_that_comes_late_does_not_undo_a_correction(world: Wor
 # --- positions
 
 
+@pytest.mark.check("positions_differ")
 @pytest.mark.guarantee(5)
 @pytest.mark.parametrize("side", ["broker", "ledger", "journal"])
 def test_a_position_that_differs_on_one_of_the_three_sides_is_caught(world: World, side: str) -> None:

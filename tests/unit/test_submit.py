@@ -254,6 +254,7 @@ async def test_nothing_overtakes_an_order_whose_licence_is_being_taken_back() ->
 # ---- the queue behind the gate
 
 
+@pytest.mark.rule(9)
 async def test_order_behind_a_shut_gate_is_queued_and_sent_in_accept_order_when_it_opens(scene: Scene) -> None:
     scene.shut()
     orders = [await scene.place(f"k{n}") for n in range(3)]
@@ -485,6 +486,7 @@ async def test_cancel_that_was_licensed_for_a_dead_session_is_not_sent_again(sce
     assert scene.wire.written == [1, -1, -1]
 
 
+@pytest.mark.rule(7)
 @pytest.mark.parametrize("fields", [{"broker_order_id": None}, {"broker_order_id": 9}], ids=["no id", "an id"])
 async def test_working_order_that_this_session_did_not_show_writes_nothing_at_every_tick(
     scene: Scene, fields: dict[str, Any]

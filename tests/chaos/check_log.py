@@ -1,0 +1,150 @@
+"""Checks on the database's log alone. Pure; each yields a sentence for every case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.chaos.facts import Facts, Row
+
+LATE = 1.0
+"""Seconds by which a licence may lie behind an order's greatest age, which is judged before its commit: a commit takes time."""
+
+_REPEATED = "sent again under the same order id"
+"""How the reason of a repetition that came to nothing begins: its session lives, and the doubt is the one from before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What the log entitled to one write: R2."""
+
+    order_id: str
+    broker_order_id: int
+    epoch: int
+    session: int
+    seq: int
+
+
+def licences(log: Sequence[Row]) -> dict[str, list[Licence]]:
+    """Every licence that the log gave, by order id."""
+    found: dict[str, list[Licence]] = {}
+    for row in log:
+        if row.licenses and row.order_id:
+            number, session = int(row.payload["broker_order_id"]), int(row.payload["session"])
+            found.setdefault(row.order_id, []).append(Licence(row.order_id, number, row.epoch, session, row.seq))
+    return found
+
+
+def epoch_falls(facts: Facts) -> Iterator[str]:
+    """G1: no event was written under an older epoch than one before it."""
+    highest = 0
+    for row in facts.log:
+        if row.epoch < highest:
+            yield f"event {row.seq} was written under epoch {row.epoch}, after one under {highest}"
+        highest = max(highest, row.epoch)
+
+
+def holes(facts: Facts) -> Iterator[str]:
+    """R21: `seq` is dense from 1 on."""
+    expected = 1
+    for row in facts.log:
+        if row.seq != expected:
+            yield f"the log goes from event {expected - 1} to {row.seq}"
+        expected = row.seq + 1
+
+
+def expired_early(facts: Facts) -> Iterator[str]:
+    """R8: an order that was never sent expires by its age and by nothing else."""
+    accepted = {row.order_id: row.said for row in facts.log if row.kind == "order_accepted"}
+    for row in facts.log:
+        if row.kind == "order_expired":
+            age = (row.at - accepted[row.order_id]).total_seconds()
+            if age < facts.intent_age:
+                yield f"order {row.order_id} expired at the age of {age:.1f} s, {facts.intent_age:g} s are allowed"
+
+
+def licensed_late(facts: Facts) -> Iterator[str]:
+    """R8: no order is licensed that is older than its type may be. By the database's clock alone."""
+    accepted = {row.order_id: row.at for row in facts.log if row.kind == "order_accepted"}
+    for row in facts.log:
+        if row.kind == "order_licensed" and row.order_id in accepted:
+            age = (row.at - accepted[row.order_id]).total_seconds()
+            if age > facts.intent_age + LATE:
+                yield f"order {row.order_id} was licensed at the age of {age:.1f} s, {facts.intent_age:g} s are allowed"
+
+
+def licensed_again(facts: Facts) -> Iterator[str]:
+    """R1, R4: what was licensed is licensed anew only by the process that says that it wrote nothing, in the same term."""
+    last: dict[str, int] = {}
+    for row in facts.log:
+        if row.licenses and row.order_id:
+            last[row.order_id] = row.epoch
+        elif row.kind == "order_unlicensed" and row.order_id in last and last[row.order_id] != row.epoch:
+            yield (
+                f"order {row.order_id} was licensed under epoch {last[row.order_id]}, and epoch {row.epoch} took the licence "
+                "back: nobody there knows that nothing was written"
+            )
+
+
+def judged_too_soon(facts: Facts) -> Iterator[str]:
+    """R3: an order of the session that is the present one is not called absent."""
+    licensed: dict[str | None, int] = {}
+    present = 0
+    for row in facts.log:
+        if row.kind == "session_opened":
+            present = int(row.payload["session"])
+        elif row.licenses:
+            licensed[row.order_id] = int(row.payload["session"])
+        elif row.kind == "order_in_doubt" and licensed.get(row.order_id) == present and not _was_repeated(row):
+            yield f"order {row.order_id} is in doubt, and its session {present} is the present one"
+
+
+def booked_twice(facts: Facts) -> Iterator[str]:
+    """R27: an execution stands in the log once for each of its revisions."""
+    seen: set[tuple[object, ...]] = set()
+    for row in facts.log:
+        if row.kind == "execution":
+            named = tuple(row.payload.get(name) for name in ("account", "root", "revision"))
+            if named in seen:
+                yield f"event {row.seq} books execution {row.payload.get('exec_id')} once more"
+            seen.add(named)
+
+
+def not_in_the_log(facts: Facts) -> Iterator[str]:
+    """G3: what was answered 2xx was committed before: an event of the log accepts it."""
+    there = {row.order_id for row in facts.log if row.kind in ("order_accepted", "order_restored")}
+    for order in facts.history.orders.values():
+        for missing in sorted(order.ids - there):
+            yield f"order {missing} ({order.client_order_id}) was answered 2xx, and no event of the log accepts it"
+
+
+def unnoticed_loss(facts: Facts) -> Iterator[str]:
+    """G9: a log that lacks what was in it holds everything until an operator looks."""
+    there = {_named(row) for row in facts.log}
+    lost = [row.seq for row in facts.before if _named(row) not in there]
+    if lost and not any(_holds_everything(row) for row in facts.log):
+        yield f"the log lost {len(lost)} events, {lost[0]} the first of them, and nothing holds everything"
+
+
+def licensed_while_all_is_held(facts: Facts) -> Iterator[str]:
+    """G9: between a break that holds everything and its resolution nothing is licensed."""
+    holding: set[object] = set()
+    for row in facts.log:
+        if _holds_everything(row):
+            holding.add(row.payload["id"])
+        elif row.kind == "break_resolved":
+            holding.discard(row.payload["id"])
+        elif holding and row.licenses:
+            yield f"event {row.seq} licenses order {row.order_id} while break {sorted(map(str, holding))[0]} holds everything"
+
+
+def _holds_everything(row: Row) -> bool:
+    return row.kind == "break_opened" and row.payload.get("kind") == "everything"
+
+
+def _was_repeated(row: Row) -> bool:
+    return str(row.payload.get("reason")).startswith(_REPEATED)
+
+
+def _named(row: Row) -> tuple[object, ...]:
+    return row.seq, row.epoch, row.kind, row.order_id, row.said
