@@ -93,6 +93,7 @@ CHECKS = (
     Check("doubted_yet_taken", "G6 R1 R23", broker.doubted_yet_taken, "nothing that the broker took stays in doubt"),
     Check("expired_early", "G6 R8", log.expired_early, "what was never sent expires by its age and nothing else"),
     Check("licensed_late", "R8", log.licensed_late, "what is too old is not licensed any more"),
+    Check("kept_too_long", "R6 R8", broker.kept_too_long, "what the gateway kept beyond its age is cancelled"),
     Check("not_one_leader", "G7", roles.not_one_leader, "after healing one replica answers 200 on `/leader`"),
     Check("not_whole", "G7 R24", roles.not_whole, "after healing the gate is open and the standby healthy"),
     Check("silence_without_end", "G7", roles.silence_without_end, "each silence is measured and ends within the budget"),

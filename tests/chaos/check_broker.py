@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from ha.demo.broker_record import Taken, parse_reference, read_taken
 from ha.demo.history import time_of
-from tests.chaos.check_log import Licence, licences
+from tests.chaos.check_log import LATE, Licence, licences
 from tests.chaos.facts import Entry, Facts
+
+_A_MOMENT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,33 @@ def overtaken(facts: Facts) -> Iterator[str]:
         if accepted[oid] < before[0]:
             yield f"{one.taken.order_ref} reached the broker behind {before[1]}, which was accepted later"
         last[place] = max(before, (accepted[oid], one.taken.order_ref))
+
+
+def kept_too_long(facts: Facts) -> Iterator[str]:
+    """R6: what the gateway kept while its link was lost and gave to IB beyond its age is cancelled.
+
+    What traded within a moment could not be. An order's age counts from its acceptance, by the database's clock.
+    """
+    accepted = {row.order_id: row.at for row in facts.log if row.kind == "order_accepted"}
+    given: dict[object, datetime] = {}
+    over: set[object] = set()
+    for entry in facts.journal:
+        perm_id = entry.get("perm_id")
+        if entry["kind"] == "working":
+            given.setdefault(perm_id, time_of(entry))
+        elif entry["kind"] == "cancel" or (
+            entry["kind"] in ("execution", "cancelled", "rejected")
+            and perm_id in given
+            and time_of(entry) - given[perm_id] < _A_MOMENT
+        ):
+            over.add(perm_id)
+    for one in our_orders(facts.journal, facts.client_id):
+        assert one.taken.reference is not None
+        since, perm_id = accepted.get(one.taken.reference.id), one.taken.perm_id
+        if since is not None and perm_id in given and perm_id not in over:
+            age = (given[perm_id] - since).total_seconds()
+            if age > facts.intent_age + LATE:
+                yield f"{one.taken.order_ref} was given to IB at the age of {age:.1f} s and nobody cancelled it"
 
 
 def rejected(facts: Facts) -> Iterator[str]:

@@ -365,6 +365,21 @@ def test_an_order_that_is_licensed_beyond_its_age_is_found(world: World) -> None
     assert the_problem(world) == f"order {id_of(51)} was licensed at the age of 9.1 s, 8 s are allowed"
 
 
+@pytest.mark.check("kept_too_long")
+@pytest.mark.rule(6)
+def test_an_order_that_ib_was_given_beyond_its_age_and_that_nobody_cancelled_is_found(world: World) -> None:
+    last = world.journal[-1]["perm_id"]  # accepted after 2252 ms
+    world.reached("working", 2253 + 8900, perm_id=901)
+    world.reached("working", 2253 + 9100, perm_id=last)
+    assert world.examined().problems == [
+        f"{world.journal[1]['order_ref']} was given to IB at the age of 11.1 s and nobody cancelled it",
+        f"{world.journal[39]['order_ref']} was given to IB at the age of 9.1 s and nobody cancelled it",
+    ]
+    world.reached("execution", 2253 + 9200, perm_id=last)  # it traded before anybody could cancel it
+    world.reached("cancel", 2253 + 9900, perm_id=901)
+    assert world.examined().problems == []
+
+
 @pytest.mark.check("not_whole")
 @pytest.mark.guarantee(7)
 @pytest.mark.parametrize(
