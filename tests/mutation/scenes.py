@@ -1,0 +1,97 @@
+"""Scenarios in which the judge of the cluster must see a mutant: for each a fault that the rule was made for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.check import Bite
+from tests.chaos.cluster import CLIENT_ID, Cluster
+from tests.chaos.faults import Away, DidNotBite, Dies, Freeze, Kill, now
+from tests.chaos.scenario import Step
+from tests.chaos.traffic import Load
+
+FAST = Load(rate=30.0, seconds=5.0, settle=8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class OfGateway:
+    """A fault of the stand-in, by its name; over when it has worn off, or was mended after `seconds`."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    within: float = 3.0
+
+    async def strike(self, on: Cluster) -> Bite:
+        """See Fault."""
+        before, at = (await on.journal())[-1]["seq"], now()
+        await on.broker("POST", f"/faults/{self.name}", dict(self.parameters))
+        if self.seconds is not None:
+            await asyncio.sleep(self.seconds)
+            await on.broker("DELETE", f"/faults/{self.name}")
+        elif self.name != "restart":
+            try:
+                async with asyncio.timeout(self.within):
+                    while (await on.broker("GET", "/faults"))["faults"]:
+                        await asyncio.sleep(0.02)
+            except TimeoutError:
+                await on.broker("DELETE", f"/faults/{self.name}")
+                raise DidNotBite(f"{self.name} did not wear off: too few orders came") from None
+        ended = now()
+        asked = [e for e in await self._since(on, before) if e.get("client_id") in (CLIENT_ID, None)]
+        if not asked:
+            raise DidNotBite(f"nothing happened at the gateway during {self.name}")
+        return Bite(f"gateway: {self.name}", at, f"{len(asked)} entries of the journal since", None, ended)
+
+    async def _since(self, on: Cluster, seq: int) -> list[dict[str, Any]]:
+        async with asyncio.timeout(20):
+            while True:  # it may be restarting
+                try:
+                    return [entry for entry in await on.journal() if entry["seq"] > seq]
+                except Exception as error:  # noqa: BLE001 - whatever way a port that is closed shows itself
+                    await asyncio.sleep(0.1)
+                    del error
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Faults at their times, under this load. `arms`: a failpoint for both replicas before it begins."""
+
+    steps: Callable[[], Sequence[Step]]
+    load: Load = FAST
+    arms: str | None = None
+
+
+def _then_killed(name: str, **parameters: Any) -> Callable[[], Sequence[Step]]:
+    return lambda: [Step(1.5, OfGateway(name, parameters)), Step(0.0, Kill("leader"))]
+
+
+def _dying(point: str) -> Callable[[], Sequence[Step]]:
+    return lambda: [Step(0.0, Dies({"a": point, "b": point}))]
+
+
+SCENES: Mapping[str, Scene] = {
+    "leader killed": Scene(lambda: [Step(2.0, Kill("leader"))]),
+    "leader killed between licence and write": Scene(_dying("submit.before_write"), arms="submit.before_write=kill@30"),
+    "leader frozen under a lost lease": Scene(lambda: [Step(1.5, Freeze(4.0))], Load(rate=30.0, seconds=7.0)),
+    "a gateway that loses orders": Scene(
+        lambda: [Step(1.5, OfGateway("lose_orders", {"next": 2}))], Load(rate=30.0, seconds=9.0)
+    ),
+    "a gateway that rolls its ids back": Scene(
+        lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "rollback_ids": 20}))], Load(rate=30.0, seconds=6.0)
+    ),
+    "a gateway that forgets its last orders": Scene(
+        lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "lose_ms": 1000}))], Load(rate=30.0, seconds=6.0)
+    ),
+    "a gateway that doubles orders": Scene(lambda: [Step(1.5, OfGateway("twin", {"next": 2}))]),
+    "a gateway away for longer than an order may wait": Scene(
+        lambda: [Step(1.5, Away("gateway", 12.0))], Load(rate=25.0, seconds=15.0, settle=12.0)
+    ),
+    "a link that is lost for longer than an order may wait": Scene(
+        lambda: [Step(1.5, OfGateway("link_down", {"notice_ms": 1500}, 12.0))],
+        Load(rate=25.0, seconds=15.0, settle=12.0),
+    ),
+}
