@@ -1,13 +1,13 @@
 """Faults of time: one replica's clock steps, or runs wrong, and a machine that is suspended; see faults.py.
 
-A clock of one process is libfaketime's: the replica is started with it preloaded, its offset in a file. Only the wall clock
-is changed, as a step of a machine's clock does; the clocks that count from the boot go on.
+A clock of one process: the replica is started with wrong_clock.c before its own calls, and a file says by how much its wall
+clock is wrong. (libfaketime would do the same; its 0.9.10 makes time.sleep() fail after a step.) The clocks that count from the
+boot go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import glob
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,16 +20,10 @@ from tests.chaos.check import Bite
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import DidNotBite, now
 from tests.chaos.operators import hand_over, leads
+from tests.chaos.preload import NO_COMPILER, library
 from tests.chaos.trees import awake, signalled, tree
 
-NO_FAKETIME = "libfaketime is not installed; this gets it: sudo apt-get install -y libfaketime"
 _LIMIT = aiohttp.ClientTimeout(total=1.0)
-
-
-def faketime() -> str | None:
-    """The library's path, None where it is not installed."""
-    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1") + glob.glob("/usr/lib*/faketime/libfaketimeMT.so.1")
-    return found[0] if found else None
 
 
 async def clock_of(on: Cluster, replica: str) -> float | None:
@@ -56,17 +50,14 @@ class WrongClock:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        library = faketime()
-        if library is None:
-            raise DidNotBite(NO_FAKETIME)
+        found = library("wrong_clock", on.directory)
+        if found is None:
+            raise DidNotBite(NO_COMPILER)
         leader = await on.paired()
         wrong = on.other(leader)
         offset = on.directory / f"clock-{wrong}"
-        offset.write_text("+0\n")
-        settings = {
-            "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
-        }  # fmt: skip
+        offset.write_text("0 1\n")
+        settings = {"LD_PRELOAD": str(found), "WRONG_CLOCK": str(offset)}
         await on.renew([wrong], {}, settings)
         try:
             if self.leading:
@@ -74,11 +65,11 @@ class WrongClock:
                 await leads(on, wrong)
                 await on.paired()
             at = now()
-            offset.write_text(f"{self.step:+g}" + ("" if self.rate == 1.0 else f" x{self.rate}") + "\n")
+            offset.write_text(f"{self.step} {self.rate}\n")
             ahead = await self._watched(on, wrong)
             ended = now()
         finally:
-            offset.write_text("+0\n")
+            offset.write_text("0 1\n")
             with suppress(LookupError):
                 await on.pair.kill(wrong, signal.SIGKILL)  # its successor has the machine's clock
         if abs(ahead) < max(1.0, abs(self.step) - 1.5):

@@ -10,9 +10,10 @@ import psycopg
 from ha.demo.fetch import Fetch, FetchFailed
 from tests.chaos.check import Bite
 from tests.chaos.cluster import Cluster
-from tests.chaos.disk import NO_COMPILER, compiler, flag
+from tests.chaos.disk import flag
 from tests.chaos.faults import DidNotBite, now
 from tests.chaos.links import Way
+from tests.chaos.preload import NO_COMPILER, compiler
 
 _HEAD = "SELECT coalesce(max(seq), 0) FROM ledger.event"
 _WAITING = (
