@@ -134,10 +134,8 @@ class Node:
         """What ended one of the node's own tasks: a defect, after which the process must not go on."""
         if self._defect is not None:
             return self._defect
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and task.exception() is not None:
-                return task.exception()
-        return None
+        ended = (task.exception() for task in self._tasks if task.done() and not task.cancelled())
+        return next(filter(None, ended), None)
 
     # ---- what is learned elsewhere
 
@@ -181,10 +179,12 @@ class Node:
             self.permit.shut[name] = sentence
 
     def _leader_changed(self, seen: LeaderSeen) -> None:
-        self.seen, self.etcd_problem = seen, None
+        same, self.seen, self.etcd_problem = self.seen is not None and seen.same_key(self.seen), seen, None
         if seen.record is not None and seen.record.instance != self.me.instance:
             self._other_led = seen.record.name
             self._stand_back_until = float("-inf")  # the other one went first
+            if not same:
+                self._handed_over = None  # what an earlier leader said is over
         self._campaign_if_free()
 
     def _lease_said(self, outcome: Outcome) -> None:
@@ -246,7 +246,7 @@ class Node:
             return
         if (why := self.unfit()) is not None:
             self._say_once(f"there is no leader, but this replica cannot take over: {why}")
-        elif self.paused and self.tail.holder not in (None, self.me.name):
+        elif self.paused and self._handed_over is None and self.tail.holder not in (None, self.me.name):
             self._say_once(
                 f"there is no leader; in the pause only {self.tail.holder} may campaign, else this replica would"
             )

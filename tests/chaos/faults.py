@@ -222,7 +222,7 @@ class Stalls:
 
 async def named(on: Cluster, part: str) -> str:
     """The part's own name: `leader` and `standby` are the replicas' roles now, `etcd-leader` is who leads etcd,
-    `used-member` the member of etcd that the leader has a connection to."""
+    `etcd-follower` a member that does not, `used-member` the member of etcd that the leader has a connection to."""
     match part:
         case "leader":
             return await on.paired()
@@ -230,6 +230,9 @@ async def named(on: Cluster, part: str) -> str:
             return on.other(await on.paired())
         case "etcd-leader":
             return await etcd_leader(on)
+        case "etcd-follower":
+            first = await etcd_leader(on)
+            return next(name for name in on.living() if name != first)
         case "used-member":
             [used, *_] = used_members(on, await on.paired())
             return used

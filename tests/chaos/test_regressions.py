@@ -22,6 +22,7 @@ from engine.broker import Unreachable
 from engine.broker_ib import IbBroker
 from engine.clock import boottime
 from engine.store import tail_name
+from ha.demo.fetch import Fetch
 from ha.etcd_access import state_key
 from ha.local.parts import CLUSTER
 from ha.shared_state import SUSPICIONS
@@ -29,6 +30,7 @@ from ha.suspicion import BUDGET, Budget, Entry
 from ha.tail import Tail
 from tests.chaos.cluster import Cluster
 from tests.chaos.evidence import stopwatch
+from tests.chaos.operators import command, hand_over, leads, resumed
 from tests.integration.etcd_fixture import etcd_binary, free_ports
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(240)]
@@ -155,16 +157,24 @@ async def test_a_replica_that_has_just_handed_over_takes_over_again_without_wait
     assert took() < 3.0
 
 
-async def hand_over(cluster: Cluster, leader: str) -> None:
-    """Have the leader hand over, whatever speaks against it but the lack of a standby."""
-    url = f"{cluster.urls[leader]}/api/v1/cluster/switchover"
-    async with asyncio.timeout(10), aiohttp.ClientSession(trust_env=False) as session:
-        while True:
-            async with session.post(url, json={"force": True}) as answer:
-                if answer.status == 202:
-                    return
-                assert answer.status == 412, await answer.text()
-            await asyncio.sleep(0.1)
+@pytest.mark.rule(34)
+@pytest.mark.guarantee(7)
+async def test_a_hand_over_in_a_pause_is_carried_out_at_once(cluster: Cluster) -> None:
+    """It was answered 202, and then the one that it was for did not campaign, because of the pause: nobody led for the 5 s for
+    which the old leader stood back, and then it led again."""
+    leader = await cluster.paired()
+    other = cluster.other(leader)
+    assert (await command(cluster, leader, "pause", {"reason": "a maintenance"}))[0] == 202
+    try:
+        async with Fetch() as fetch:
+            while not (await fetch.any_status(f"{cluster.urls[other]}/health"))[1]["paused"]:
+                await asyncio.sleep(0.02)
+        took = stopwatch()
+        await hand_over(cluster, leader)
+        await leads(cluster, other, 10.0)
+        assert took() < 4.0
+    finally:
+        await resumed(cluster)
 
 
 @pytest.mark.rule(30)
