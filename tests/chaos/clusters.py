@@ -17,11 +17,13 @@ from typing import Any
 
 from ha.local.pair import StartFailed
 from tests.chaos.cluster import Cluster, NotHealed
+from tests.chaos.desk import tidied
 from tests.chaos.rounds import Played, Tell
 from tests.chaos.schedule import Plan, told
 
 FRESH_AFTER = 8  # rounds: what the judge reads grows with all that a cluster has done
 TRIES = 3
+TIDY_WITHIN = 8.0  # seconds for answers to orders in doubt, between two rounds
 # Removes the directory when its standard input ends, which it does however the process that holds the other end dies. The
 # guardian ends the processes in the meantime, and until it has they may still write.
 _JANITOR = """
@@ -71,6 +73,7 @@ class Clusters:
             await self.discard()
         if self._present is not None:
             try:
+                await tidied(self._present, TIDY_WITHIN)
                 await self._present.symbols()
             except NotHealed as error:
                 self._tell(f"the next round gets a fresh cluster: {error}")

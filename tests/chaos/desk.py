@@ -39,19 +39,33 @@ async def _look_for_ever(cluster: Cluster, called: list[str]) -> None:
     async with Fetch(timeout=5.0, token=cluster.token) as fetch:
         while True:
             with suppress(FetchFailed, aiohttp.ClientError, TimeoutError, OSError):
-                called += await look(cluster, fetch)
+                called += (await look(cluster, fetch))[0]
             await asyncio.sleep(LOOKS_EVERY)
 
 
-async def look(cluster: Cluster, fetch: Fetch) -> list[str]:
-    """Answer what is in doubt for long enough; returns the orders called dead. Raises FetchFailed, aiohttp.ClientError."""
+async def tidied(cluster: Cluster, within: float) -> None:
+    """Return when nothing is in doubt, or the time is up."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within), Fetch(timeout=5.0, token=cluster.token) as fetch:
+            while True:
+                with suppress(FetchFailed, aiohttp.ClientError, OSError):
+                    if not (await look(cluster, fetch))[1]:
+                        return
+                await asyncio.sleep(LOOKS_EVERY)
+
+
+async def look(cluster: Cluster, fetch: Fetch) -> tuple[list[str], bool]:
+    """Answer what is in doubt for long enough; returns the orders called dead, and whether any was in doubt.
+
+    Raises FetchFailed, aiohttp.ClientError. What one answer is refused for is no reason to leave the others.
+    """
     leader = cluster.scene.leader()
     if leader is None:
-        return []
+        return [], True
     api = f"{cluster.urls[leader]}/api/v1"
     doubtful = {order["id"] for order in (await fetch.get(f"{api}/orders?state=IN_DOUBT"))["orders"]}
     if not doubtful:
-        return []
+        return [], False
     breaks = (await fetch.get(f"{api}/breaks"))["breaks"]
     shown = [parse_reference(one["order_ref"]) for one in (await cluster.broker("GET", "/orders"))["orders"]]
     there = {reference.id for reference in shown if reference is not None}
@@ -59,6 +73,7 @@ async def look(cluster: Cluster, fetch: Fetch) -> list[str]:
     for one in breaks:
         order, old = one["order_id"], datetime.now(UTC) - datetime.fromisoformat(one["opened_at"]) >= THINKS_FOR
         if one["resolved_at"] is None and old and order in doubtful and order not in there:
-            await fetch.post(f"{api}/breaks/{one['id']}", ANSWER)
-            called.append(order)
-    return called
+            with suppress(FetchFailed):
+                await fetch.post(f"{api}/breaks/{one['id']}", ANSWER)
+                called.append(order)
+    return called, True
