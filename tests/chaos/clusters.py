@@ -23,7 +23,7 @@ from tests.chaos.schedule import Plan, told
 
 FRESH_AFTER = 8  # rounds: what the judge reads grows with all that a cluster has done
 TRIES = 3
-TIDY_WITHIN = 8.0  # seconds for answers to orders in doubt, between two rounds
+TIDY_WITHIN = 20.0  # seconds for answers to orders in doubt, between two rounds
 # Removes the directory when its standard input ends, which it does however the process that holds the other end dies. The
 # guardian ends the processes in the meantime, and until it has they may still write.
 _JANITOR = """
