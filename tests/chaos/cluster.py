@@ -123,7 +123,9 @@ class Cluster:
         await self.pair.stop()
         if keep is not None:
             kept = Path(keep, f"{self.directory.name}-{datetime.now(UTC):%H%M%S}")
-            shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("postgres", "etcd", "lock", "run"))
+            shutil.copytree(
+                self.directory, kept, ignore=shutil.ignore_patterns("postgres", "etcd", "lock", "run", "secrets")
+            )
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # ---- seen from outside

@@ -81,7 +81,7 @@ class Strikes:
 
     async def _strike_all(self, elapsed: Callable[[], float]) -> None:
         for stroke in self.plan.strokes:
-            await self._flowing()
+            await self._recovered(stroke.whole)
             await asyncio.sleep(stroke.after)
             if elapsed() > MOST_SECONDS - WHOLE_AGAIN:
                 self.missed += [self._missed(act, "the round had lasted too long") for act in stroke.acts]
@@ -93,10 +93,11 @@ class Strikes:
             await self.cluster.paired(WHOLE_AGAIN)
         await asyncio.sleep(TAIL)
 
-    async def _flowing(self) -> None:
-        """Return when somebody leads, or nobody has for a long time."""
+    async def _recovered(self, whole: bool) -> None:
+        """Return when somebody leads (and the other is a healthy standby), or that took too long."""
+        scene = self.cluster.scene
         with suppress(TimeoutError):
-            await self.cluster.until(self.cluster.scene.leader, WHOLE_AGAIN)
+            await self.cluster.until(scene.paired if whole else scene.leader, WHOLE_AGAIN)
 
     async def _act(self, act: Act) -> None:
         await asyncio.sleep(act.lag)

@@ -14,9 +14,10 @@ from itertools import takewhile
 from typing import Protocol
 
 STROKES = (4, 6)  # a round
-GAP = (0.5, 3.0)  # seconds from a stroke's end to the next one
+GAP = (0.5, 3.0)  # seconds for which a stroke lets the pair lead before it
 FIRST_AFTER = 1.5  # seconds of orders that a round begins with
 ROUND_ENDS = 12.0  # seconds, roughly: the last fault heals, the books become equal, the judge reads
+WHOLE = 0.75  # of all strokes meet a pair with a healthy standby, the others may come before there is one again
 TWO_AT_ONCE = 0.4  # of all strokes
 OPERATOR = "operator"
 BY_HAND = 0.5  # of all second faults are something that an operator does, where there is such a thing
@@ -65,10 +66,12 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """One fault, or two that overlap, so many seconds after the stroke before was over."""
+    """One fault, or two that overlap, so many seconds after the pair has a leader again; with `whole`, and a healthy
+    standby too."""
 
     after: float
     acts: tuple[Act, ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ def rounds(seed: int, choices: Sequence[Choice]) -> Iterator[Plan]:
                 deck = sorted(choices, key=lambda choice: choice.name)
                 rng.shuffle(deck)
             after = FIRST_AFTER if place == 0 else round(rng.uniform(*GAP), 1)
-            strokes.append(Stroke(after, tuple(_acts(rng, deck.pop(), choices))))
+            whole = place == 0 or rng.random() < WHOLE
+            strokes.append(Stroke(after, tuple(_acts(rng, deck.pop(), choices)), whole))
         yield Plan(number, rng.randrange(1_000_000), tuple(strokes))
 
 
@@ -149,7 +153,8 @@ def told(plan: Plan) -> list[str]:
     lines = [f"round {plan.number} (orders drawn from {plan.seed})"]
     for stroke in plan.strokes:
         first, *others = stroke.acts
-        line = f"  after {stroke.after:4.1f} s  {first.name} ({first.seed})"
+        soon = "" if stroke.whole else ", standby or not,"
+        line = f"  after {stroke.after:4.1f} s{soon}  {first.name} ({first.seed})"
         lines.append(line + "".join(f"  and {act.lag:.1f} s later {act.name} ({act.seed})" for act in others))
     return lines
 
@@ -171,7 +176,7 @@ def load(text: str) -> list[Plan]:
         try:
             entry = json.loads(line)
             if entry.get("op") == "plan":
-                strokes = (Stroke(s["after"], tuple(Act(**act) for act in s["acts"])) for s in entry["strokes"])
+                strokes = (Stroke(**{**s, "acts": tuple(Act(**act) for act in s["acts"])}) for s in entry["strokes"])
                 plans.append(Plan(entry["number"], entry["seed"], tuple(strokes)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadSchedule(f"line {number} is no part of a schedule: {error}") from error

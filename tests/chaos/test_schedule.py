@@ -99,6 +99,9 @@ def test_pauses_between_strokes_are_drawn_and_within_their_bounds() -> None:
     assert {plan.strokes[0].after for plan in plans} == {FIRST_AFTER}
     assert GAP[0] <= min(after) < 1.0
     assert 2.5 < max(after) <= GAP[1]
+    whole = [stroke.whole for plan in plans for stroke in plan.strokes[1:]]
+    assert all(plan.strokes[0].whole for plan in plans)
+    assert 0.65 < sum(whole) / len(whole) < 0.85, "most meet a whole pair, some do not"
 
 
 def test_two_at_once_happen_and_operators_act_during_faults() -> None:
