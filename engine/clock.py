@@ -29,7 +29,9 @@ def iso(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with microseconds, or None."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat("T", "microseconds")[:-6] + "Z"  # Z for +00:00; strftime costs three times as much
 
 
 def from_iso(text: str | None) -> datetime | None:

