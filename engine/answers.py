@@ -16,12 +16,10 @@ Waiting = asyncio.Future[Order | Problem]
 
 async def answer_of(waiting: Waiting) -> Order:
     """The order, once its commit is known. Raises the Problem that it ended in, or 504 when it is not known in time."""
-    try:
-        answer = await asyncio.wait_for(asyncio.shield(waiting), COMMIT_DEADLINE)
-    except TimeoutError:
-        raise unknown_outcome(
-            "The commit's answer did not come in time; retry with the same key, it is safe."
-        ) from None
+    await asyncio.wait((waiting,), timeout=COMMIT_DEADLINE)  # who stops waiting takes it from nobody else
+    if not waiting.done():
+        raise unknown_outcome("The commit's answer did not come in time; retry with the same key, it is safe.")
+    answer = waiting.result()
     if isinstance(answer, Problem):
         raise answer
     return answer

@@ -18,7 +18,7 @@ from ib_async.contract import Contract
 from ib_async.objects import ExecutionFilter
 from ib_async.order import Order as IbOrder
 
-from engine import codes, ib_accounts, ib_facts
+from engine import codes, ib_accounts, ib_facts, ib_fields
 from engine.broker import (
     AccountFact,
     Admitted,
@@ -39,7 +39,7 @@ from engine.broker import (
     Sink,
     Throttled,
     Unreachable,
-)
+)  # fmt: skip
 from engine.clock import Clock, boottime
 from engine.feed import Feed
 from engine.ib_socket import Collection, DecoderWatch, harden
@@ -52,6 +52,7 @@ ASK_IB_EVERY = 1.0
 """Seconds between two searches for symbols, as IB wants it."""
 
 T = TypeVar("T")
+_CONTRACT, _ORDER = Contract(), IbOrder()
 
 
 class _Session:
@@ -63,6 +64,7 @@ class _Session:
         self.ib = SimpleNamespace(TimezoneTWS=time_zone)
         self.sink: Sink | None = sink
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
+        ib_fields.hasten(self.client, Contract)
         self.address = ""
         connection: Any = self.client.conn
         connection.connection_made = self.connected  # a hook of asyncio's that ib_async leaves empty
@@ -311,9 +313,8 @@ class IbBroker:
         client, now = self._ready(), self._clock()
         if self._pace.full(now):
             raise Paced(f"{self._pace.used(now)} messages were written in the last second")
-        client.placeOrder(
-            order.broker_order_id, Contract(**ib_facts.contract(order.contract)), IbOrder(**ib_facts.order(order))
-        )
+        contract, asked = ib_facts.contract(order.contract), ib_facts.order(order)
+        client.placeOrder(order.broker_order_id, ib_fields.like(_CONTRACT, contract), ib_fields.like(_ORDER, asked))
         self._pace.wrote(now)
 
     def cancel(self, broker_order_id: int) -> None:

@@ -83,6 +83,7 @@ class Committer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._proof_due = 0.0
+        self._alarm: asyncio.TimerHandle | None = None  # wakes the writing task for its next proof
         self.state = ""
         self.closed = False
         self.database_offset: float | None = None  # database clock minus ours, seconds, as of the last proof
@@ -224,12 +225,12 @@ class Committer:
                 await asyncio.sleep(0.05)  # PostgreSQL is away: the proof ages, the gate shuts by itself (R12)
 
     async def _sleep(self) -> None:
+        """Until there is something to write, or the next proof is due."""
         self._wake.clear()
-        try:
-            async with asyncio.timeout(max(0.0, self._proof_due - self._clock())):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        loop = asyncio.get_running_loop()
+        if self._alarm is None or self._alarm.when() <= loop.time():  # one for each proof, not one for each sleep
+            self._alarm = loop.call_later(max(0.0, self._proof_due - self._clock()), self._wake.set)
+        await self._wake.wait()
 
     def _fenced_or_raise(self, refused: Refused) -> None:
         if not self._over(refused):

@@ -113,7 +113,7 @@ class Contracts:
 def query_of_order(order: Order) -> ContractQuery:
     """The contract of an order of the ledger, as its client described it."""
     asked = order.body or {}
-    said = {name: asked[name] for name in _QUERY if asked.get(name) is not None}
+    said = {name: value for name, value in asked.items() if name in _QUERY and value is not None}
     if "strike" in said:
         said["strike"] = Decimal(said["strike"])
     return ContractQuery(**said)
@@ -121,7 +121,7 @@ def query_of_order(order: Order) -> ContractQuery:
 
 def query_of(request: OrderRequest) -> ContractQuery:
     """The request's contract as IB is asked for it."""
-    given = {name: getattr(request, name) for name in _QUERY if getattr(request, name) is not None}
+    given = {name: value for name in _QUERY if (value := getattr(request, name)) is not None}
     return ContractQuery(**given)
 
 

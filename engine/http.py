@@ -48,8 +48,7 @@ class Request:
     def json(self) -> Any:
         """The body as JSON (RFC 8259: UTF-8, no NaN; a name twice in an object is refused). Raises Problem 400."""
         try:
-            text = self.body.decode("utf-8") or "null"
-            return json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
+            return _decode(self.body.decode("utf-8") or "null")
         except (ValueError, RecursionError) as error:
             raise Problem(400, "malformed", "The body is not JSON", str(error)) from None
 
@@ -63,6 +62,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):  # whoever reads the first one and whoever reads the last would see different orders
         raise ValueError("a name stands twice in one object")
     return found
+
+
+# made once: `json.loads` and `json.dumps` make a new one for each call that asks for more than their defaults
+_decode = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_each_once).decode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(slots=True)
@@ -88,7 +92,7 @@ class Socket:
     async def send(self, value: Any) -> None:
         """Send one JSON value. Raises ConnectionError when the other end is gone."""
         try:
-            await self._raw.send_str(json.dumps(value, separators=(",", ":")))
+            await self._raw.send_str(_encode(value))
         except (ConnectionError, RuntimeError) as error:
             raise ConnectionError(str(error)) from error
 
@@ -274,7 +278,11 @@ async def _request(raw: web.Request, correlation_id: str) -> Request:
     if (raw.content_length or 0) > MAX_BODY:
         raise _too_large()
     try:
-        body = await asyncio.wait_for(raw.read(), BODY_DEADLINE) if raw.can_read_body else b""
+        if raw.content.is_eof():  # all of it is here, as with most orders: there is nothing to wait for
+            body = await raw.read()
+        else:
+            async with asyncio.timeout(BODY_DEADLINE):
+                body = await raw.read()
     except TimeoutError:
         why = f"The body must come within {BODY_DEADLINE:g} s."
         raise Problem(408, "slow-body", "The body did not come", why) from None
@@ -302,7 +310,7 @@ async def _send(raw: web.Request, response: Response, correlation_id: str) -> we
             content_type=response.content_type,
             charset="utf-8",
         )
-    body = b"" if response.body is None else json.dumps(response.body, separators=(",", ":")).encode()
+    body = b"" if response.body is None else _encode(response.body).encode()
     return web.Response(status=response.status, body=body, headers=headers, content_type=response.content_type)
 
 

@@ -61,6 +61,7 @@ class Metrics:
             ),
         ):
             self.gauge(name, text, read)
+        self._http_children: dict[tuple[str, str, int], Histogram] = {}
         book.observers.append(self._applied)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -73,7 +74,10 @@ class Metrics:
 
     def observe_http(self, method: str, path: str, status: int, seconds: float) -> None:
         """One answered request; `path` is the route's pattern, so that label values are bounded."""
-        self._http.labels(method, path, str(status)).observe(seconds)
+        key = method, path, status  # as bounded as the label values are
+        if (child := self._http_children.get(key)) is None:
+            child = self._http_children[key] = self._http.labels(method, path, str(status))
+        child.observe(seconds)
 
     def took_over(self, kind: str, milliseconds: Mapping[str, float | int | None]) -> None:
         """A term began to lead; `milliseconds`: its phases by their names in the history, `detect_ms` and so on."""
