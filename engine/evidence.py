@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from engine.broker import ExecutionFact, OpenOrder
@@ -28,12 +29,12 @@ def as_asked(order: Order, figures: dict[str, str]) -> bool:
     return all(name in order.asked and Decimal(order.asked[name]) == Decimal(text) for name, text in figures.items())
 
 
-def news(order: Order, perm_id: int, own_id: int, con_id: int) -> bool:
-    """Whether an id comes with it that the ledger does not have yet."""
+def news(order: Order, coming: Mapping[str, int], perm_id: int, own_id: int, con_id: int) -> bool:
+    """Whether an id comes with it that the ledger does not have yet, and that is not on its way there (`coming`, by name)."""
     return bool(
-        (perm_id and not order.perm_id)
-        or (con_id and not order.con_id)
-        or (own_id and not order.broker_order_id and not order.external)
+        (perm_id and not (order.perm_id or "perm_id" in coming))
+        or (con_id and not (order.con_id or "con_id" in coming))
+        or (own_id and not (order.broker_order_id or "broker_order_id" in coming) and not order.external)
     )
 
 

@@ -45,7 +45,7 @@ class Inbound:
         self._committer: Committer | None = None
         self._pending: set[tuple[object, ...]] = set()  # evidence on its way to the log
         self._states: dict[str, list[State]] = {}  # order id -> the states on their way to the log, in order
-        self._perm_ids: dict[str, int] = {}  # order id -> the permId that is on its way to the log
+        self._ids: dict[str, dict[str, int]] = {}  # order id -> the ids that are on their way to the log, by name
         self._only_inactive: set[str] = set()  # orders of which this process saw nothing but Inactive
         self._asked: set[tuple[object, ...]] = set()  # doubts that were told, with their session
         self._twinned: set[str] = set()  # orders of which a second permId was seen, until its break is resolved (R26)
@@ -69,7 +69,7 @@ class Inbound:
         for kept in (
             self._pending,
             self._states,
-            self._perm_ids,
+            self._ids,
             self._only_inactive,
             self._asked,
             self._twinned,
@@ -129,7 +129,7 @@ class Inbound:
         return True
 
     def _is_another(self, order: Order, perm_id: int) -> bool:
-        known = order.perm_id or self._perm_ids.get(order.id)
+        known = order.perm_id or self._ids.get(order.id, {}).get("perm_id")
         return bool(known and perm_id and known != perm_id)
 
     def _has_twin(self, order: Order) -> bool:
@@ -182,7 +182,11 @@ class Inbound:
             self._desk.acknowledged(order.id)
         kind = self._tells(order, state, status)
         if kind is None and state is State.WORKING and status in LIVE:
-            kind = Kind.ORDER_WORKING if confirmed or news(order, perm_id, own_id, con_id) else None
+            kind = (
+                Kind.ORDER_WORKING
+                if confirmed or news(order, self._ids.get(order.id, {}), perm_id, own_id, con_id)
+                else None
+            )
         if kind is None and state is State.REJECTED and status in LIVE and perm_id and not order.perm_id:
             kind = Kind.ORDER_REJECTED  # the error came first, now we know what it was about
         if status == "Inactive" and (before or (kind is Kind.ORDER_WORKING and state is not State.WORKING)):
@@ -324,8 +328,8 @@ class Inbound:
         if self._committer is None or what in self._pending:
             return
         self._states.setdefault(order.id, []).append(_LEADS_TO[kind])
-        if perm_id := payload.get("perm_id"):
-            self._perm_ids.setdefault(order.id, perm_id)
+        ids = {name: payload[name] for name in ("perm_id", "broker_order_id", "con_id") if payload.get(name)}
+        self._ids[order.id] = ids | self._ids.get(order.id, {})
         self._submit(what, Draft(kind, payload, utcnow(), order.id, order.subject, order.correlation_id))
 
     def _submit(self, what: tuple[object, ...], draft: Draft) -> None:
@@ -351,7 +355,7 @@ class Inbound:
             coming.remove(state)
         if not coming:
             self._states.pop(oid, None)
-            self._perm_ids.pop(oid, None)
+            self._ids.pop(oid, None)
 
     def _refused(self, draft: Draft, why: str) -> None:
         """The state has moved on since the evidence was judged; unless that told the same, the broker is asked again."""

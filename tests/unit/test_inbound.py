@@ -136,6 +136,27 @@ def test_contract_is_learned_from_open_order_also_when_a_status_came_first() -> 
     assert after([status("Submitted"), shown(OID)]).order(OID).con_id == CON_IDS["AAPL"]
 
 
+def test_what_is_on_its_way_to_the_log_is_not_written_twice_because_a_second_callback_tells_it_too() -> None:
+    scene = Scene(LateCommitter)
+    scene.ledger.accept("k1", session=1, broker_id=1)
+    scene.take(shown(OID), status("Submitted"), shown(OID), status("Submitted"))
+    assert [draft.kind for drafts, _ in scene.committer.waiting for draft in drafts] == [Kind.ORDER_WORKING]
+    scene.committer.commit_all()
+    order = scene.order(OID)
+    assert (order.state, order.perm_id, order.broker_order_id, order.con_id) == (State.WORKING, 900, 1, CON_IDS["AAPL"])
+
+
+def test_an_id_that_was_on_its_way_in_vain_is_asked_of_the_broker_and_taken_from_its_next_word() -> None:
+    scene = Scene(LateCommitter)
+    scene.ledger.accept("k1", session=1, broker_id=1)
+    scene.take(shown(OID), status("Submitted"))
+    scene.committer.refuse_all()
+    assert scene.doubts == ["evidence was not written: no"]
+    scene.take(status("Submitted"))
+    scene.committer.commit_all()
+    assert (scene.order(OID).state, scene.order(OID).perm_id) == (State.WORKING, 900)
+
+
 def test_late_status_does_not_reopen_an_order_whose_end_is_on_its_way_to_the_log() -> None:
     scene = Scene(LateCommitter)
     scene.ledger.accept("k1", session=1, broker_id=1)
