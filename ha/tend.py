@@ -101,6 +101,8 @@ class Tender:
     def _applied(self, event: Event) -> None:
         if event.kind in (Kind.ORDER_ACCEPTED, Kind.CANCEL_REQUESTED, Kind.ORDER_UNLICENSED):
             self._wake.set()
+        elif event.payload.get("reason") == OPERATOR_DEAD:
+            return  # a person's word, no evidence
         elif event.kind in _EVIDENCE and (self._book.open_breaks or event.kind == Kind.EXECUTION):
             asyncio.get_running_loop().call_soon(self._surfaced, event.order_id)
 

@@ -11,8 +11,8 @@ import pytest
 
 from engine.again import why_not
 from engine.clock import utcnow
-from engine.events import Kind
-from engine.order import State
+from engine.events import Draft, Kind
+from engine.order import OPERATOR_DEAD, State
 from ha.calendar import GatewayCalendar
 from ha.role import On
 from ha.second_try import PROVEN, cancel_late, repeat_doubtful
@@ -376,3 +376,17 @@ async def test_it_is_written_once_for_each_session() -> None:
     await led.dial()
     await led.dial(found=False)
     assert led.count(Kind.SESSION_CLOSED) == 2
+
+
+@pytest.mark.rule(1)
+async def test_operators_word_that_an_order_is_dead_is_no_sign_of_its_life() -> None:
+    led = Led()
+    lost, other = await led.place("k1"), await led.place("k2")
+    await led.dial()
+    await led.tender.reconcile_now()
+    await led.tender.reconcile_now()
+    assert {led.order(order.id).state for order in (lost, other)} == {State.IN_DOUBT}
+    led.tender._doubts.clear()
+    led.ledger.write(Draft(Kind.ORDER_CANCELLED, {"reason": OPERATOR_DEAD}, utcnow(), lost.id))
+    await asyncio.sleep(0)
+    assert not led.tender._doubts
