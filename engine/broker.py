@@ -297,6 +297,10 @@ class Broker(Protocol):
         """Write one new order. Raises ConnectionError without a session, Paced when the pace is full; nothing is written then."""
         ...
 
+    def prepare(self, order: Outgoing) -> None:
+        """Do now what can be done of `place` before it is entitled to write; nothing is written. A hint: never needed."""
+        ...
+
     def cancel(self, broker_order_id: int) -> None:
         """Write one cancel, whatever the pace says: cancels overtake. Raises ConnectionError when there is no session."""
         ...

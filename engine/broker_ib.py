@@ -42,6 +42,7 @@ from engine.broker import (
 )  # fmt: skip
 from engine.clock import Clock, boottime
 from engine.feed import Feed
+from engine.ib_messages import NewOrders
 from engine.ib_socket import Collection, DecoderWatch, harden
 from engine.pace import MESSAGES, OVERTAKE, DoorPace
 
@@ -52,7 +53,6 @@ ASK_IB_EVERY = 1.0
 """Seconds between two searches for symbols, as IB wants it."""
 
 T = TypeVar("T")
-_CONTRACT, _ORDER = Contract(), IbOrder()
 
 
 class _Session:
@@ -65,6 +65,7 @@ class _Session:
         self.sink: Sink | None = sink
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
         ib_fields.hasten(self.client, Contract)
+        self.orders = NewOrders(self.client, Contract(), IbOrder())
         self.address = ""
         connection: Any = self.client.conn
         connection.connection_made = self.connected  # a hook of asyncio's that ib_async leaves empty
@@ -303,23 +304,27 @@ class IbBroker:
         """See `Broker.pace`."""
         return self._pace
 
-    def _ready(self) -> Any:
+    def _ready(self) -> _Session:
         if self._session is None or not self._session.client.isReady():
             raise ConnectionError("there is no broker session")
-        return self._session.client
+        return self._session
 
     def place(self, order: Outgoing) -> None:
         """See `Broker.place`."""
-        client, now = self._ready(), self._clock()
+        session, now = self._ready(), self._clock()
         if self._pace.full(now):
             raise Paced(f"{self._pace.used(now)} messages were written in the last second")
-        contract, asked = ib_facts.contract(order.contract), ib_facts.order(order)
-        client.placeOrder(order.broker_order_id, ib_fields.like(_CONTRACT, contract), ib_fields.like(_ORDER, asked))
+        session.client.sendMsg(session.orders.message(order))
         self._pace.wrote(now)
+
+    def prepare(self, order: Outgoing) -> None:
+        """See `Broker.prepare`."""
+        if self._session is not None and self._session.client.isReady():
+            self._session.orders.prepare(order)
 
     def cancel(self, broker_order_id: int) -> None:
         """See `Broker.cancel`."""
-        self._ready().cancelOrder(broker_order_id)
+        self._ready().client.cancelOrder(broker_order_id)
         self._pace.wrote(self._clock())
 
     # ---- requests
@@ -333,8 +338,7 @@ class IbBroker:
         """See `Broker.ask_ib`. IB searches for contracts whose name begins with a letter, another one each time: no cache helps."""
         if (wait := self._ib_asked_at + ASK_IB_EVERY - self._clock()) > deadline:
             raise RequestFailed("ask_ib: IB may be asked once a second only")
-        if wait > 0.0:
-            await asyncio.sleep(wait)
+        await asyncio.sleep(max(wait, 0.0))
         self._ib_asked_at = self._clock()
         pattern = chr(ord("A") + self._request_id % 26)
         left = max(deadline - max(wait, 0.0), 0.05)
@@ -348,8 +352,7 @@ class IbBroker:
         """See `Broker.completed_orders`. A day's list is long, and decoding is most of its cost."""
 
         def ask(client: Any, _: int) -> None:
-            assert self._session is not None
-            self._session.known = known
+            self._ready().known = known
             client.reqCompletedOrders(False)
 
         return await self._request("completed_orders", deadline, ask)
@@ -365,14 +368,12 @@ class IbBroker:
 
     async def accounts(self, deadline: float) -> list[AccountFact]:
         """See `Broker.accounts`."""
-        return await ib_accounts.summary(self._request, self._ready, deadline)
+        return await ib_accounts.summary(self._request, lambda: self._ready().client, deadline)
 
     async def contract_details(self, query: ContractQuery, deadline: float) -> list[ContractDetail]:
         """See `Broker.contract_details`."""
-        wanted = ib_facts.contract(query)
-        return await self._request(
-            "contract_details", deadline, lambda client, rid: client.reqContractDetails(rid, Contract(**wanted))
-        )
+        wanted = Contract(**ib_facts.contract(query))
+        return await self._request("contract_details", deadline, lambda c, rid: c.reqContractDetails(rid, wanted))
 
     async def _request(self, what: str, deadline: float, send: Callable[[Any, int], None]) -> list[Any]:
         """One request at a time, when the pace has room for it; all within `deadline`."""
@@ -387,12 +388,11 @@ class IbBroker:
             raise RequestFailed(f"{what}: {error}") from error
 
     async def _collect(self, what: str, send: Callable[[Any, int], None]) -> list[Any]:
-        client, session = self._ready(), self._session
-        assert session is not None
+        session = self._ready()
         self._request_id += 1
         collection = session.collecting[what] = Collection(self._request_id)
         try:
-            send(client, self._request_id)
+            send(session.client, self._request_id)
             self._pace.wrote(self._clock())
             await collection.ended
         finally:

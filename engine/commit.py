@@ -40,10 +40,15 @@ class Outcome(Enum):
 Done = Callable[[Outcome, Sequence[Event], str], None]
 
 
+PREPARED = 4
+"""Groups whose `meanwhile` is called: with more of them it would last longer than the commit."""
+
+
 @dataclass(slots=True)
 class _Group:
     drafts: Sequence[Draft]
     done: Done
+    meanwhile: Callable[[], None] | None = None
     events: list[Event] = field(default_factory=list)
 
 
@@ -104,12 +109,15 @@ class Committer:
         self._task = asyncio.create_task(self._write_for_ever(), name="committer")
         self._task.add_done_callback(self._ended)
 
-    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
-        """Queue one group. `done` is called on the event loop: with its events when committed, with a sentence otherwise."""
+    def submit(self, drafts: Sequence[Draft], done: Done, meanwhile: Callable[[], None] | None = None) -> None:
+        """Queue one group. `done` is called on the event loop: with its events when committed, with a sentence otherwise.
+
+        `meanwhile` is called, if there is time, while PostgreSQL commits, which it may refuse to do: nothing may depend on it.
+        """
         if self.closed:
             done(Outcome.REFUSED, (), "the term is over")
             return
-        self._queue.append(_Group(drafts, done))
+        self._queue.append(_Group(drafts, done, meanwhile))
         self._wake.set()
 
     async def commit(self, drafts: Sequence[Draft]) -> tuple[Outcome, Sequence[Event], str]:
@@ -189,6 +197,20 @@ class Committer:
             group.done(Outcome.REFUSED, (), "the term is over")
         self._queue.clear()
         self._wake.set()
+
+    async def leave_word(self, word: Callable[[], Sequence[Draft]], seconds: float) -> None:
+        """After `stop`: let what is in flight end, then commit one group more, `word()`, all within so many seconds.
+
+        What cannot be written any more, because another epoch is present or PostgreSQL is away, is left unsaid.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                if self._task is not None:
+                    await asyncio.wait({self._task})
+                if drafts := word():
+                    await self._append([_Group(drafts, lambda _outcome, _events, _why: None)])
+        except (TimeoutError, Refused, Unknown) as error:
+            logger.warning("the term's last word was not written: {}", error or f"not within {seconds:g} s")
 
     async def close(self) -> None:
         """Stop and close the connection. What was in flight is unknown to its group."""
@@ -286,6 +308,7 @@ class Committer:
             seq += len(group.events)
         rows = json.dumps([_row(event) for group in groups for event in group.events])
         failpoint.hit("commit.before_send")
+        self._behind_the_send([group.meanwhile for group in groups[:PREPARED] if group.meanwhile is not None])
         try:
             await self._append_until_known(rows)
         except asyncio.CancelledError:
@@ -297,6 +320,13 @@ class Committer:
             for event in group.events:
                 self._book.apply(event)
             group.done(Outcome.COMMITTED, group.events, "")
+
+    @staticmethod
+    def _behind_the_send(work: Sequence[Callable[[], None]]) -> None:
+        """Call these two turns of the event loop from now: in the first one the statement leaves."""
+        if work:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, lambda: [one() for one in work])
 
     def _foldable(self, groups: list[_Group]) -> list[_Group]:
         """The groups that the book would fold as it stands; the others are refused, nothing of them is written."""

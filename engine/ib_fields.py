@@ -32,13 +32,19 @@ T = TypeVar("T")
 
 def hasten(client: Any, contract: type) -> None:
     """Let ib_async's client write and read so. `contract`: the class of its contracts."""
+    hasten_writing(client, contract)
+    client.decoder.parse = parse
+
+
+def hasten_writing(client: Any, contract: type) -> None:
+    """Let it write so, by its own `sendMsg`: a copy of a client needs this anew."""
 
     def send(*values: object, makeEmpty: bool = True) -> None:
         if not client.isConnected():
             raise ConnectionError("Not connected")
         client.sendMsg(message(values, contract, make_empty=makeEmpty))
 
-    client.send, client.decoder.parse = send, parse
+    client.send = send
 
 
 def message(values: tuple[object, ...], contract: type, *, make_empty: bool = True) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 from engine.broker import Outgoing
 from engine.clock import ib_utc, iso
 from engine.contracts import Meant
-from engine.events import Draft, Kind
+from engine.events import Draft, Kind, place
 from engine.family import PARENT, TOGETHER
-from engine.order import Order
+from engine.fold import new_order
+from engine.order import Order, State
+from engine.reference import Reference
 from engine.request import OrderRequest, same_order
 
 A_DAY_ENDS_WITHIN = timedelta(hours=12)
@@ -50,6 +52,15 @@ def outgoing(order: Order, reference: str, parent_id: int = 0, *, transmit: bool
         order.side, order.quantity, order.order_type, order.limit_price, order.stop_price, tif, extra,
         parent_id, transmit,
     )  # fmt: skip
+
+
+def foreseen(draft: Draft, epoch: int, tag: str) -> Outgoing | None:
+    """What the broker will need of this draft of an acceptance once it is committed, None where that is not known yet."""
+    payload = draft.payload
+    if payload.get("session") is None or PARENT in payload.get("extra", {}):
+        return None
+    order = new_order(place(draft, 0, epoch), payload, State.SENDING)
+    return outgoing(order, str(Reference(tag, order.epoch, order.id)), transmit=payload.get("transmit", True))
 
 
 def good_till(order: Order) -> tuple[str, dict[str, str]]:

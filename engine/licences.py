@@ -6,15 +6,18 @@ Ids start at the session's floor and only rise; whoever takes one writes it in t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from engine.book import Book
 from engine.broker import Broker
+from engine.clock import utcnow
 from engine.desk_settings import DeskSettings
+from engine.events import Draft, Kind
 from engine.family import is_needed_exit, waits
 from engine.family_kept import left_behind
-from engine.order import Order
+from engine.intent import follow_up
+from engine.order import Order, State
 from engine.pace import OrderPace
 from engine.permit import Permit
 
@@ -113,3 +116,14 @@ class Licences:
     def _queued(self) -> bool:
         """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
         return bool(self.deciding) or any(not self.frozen(self._book.orders[oid]) for oid in self._book.queued)
+
+
+def never_written(book: Book, epoch: int, written: Collection[str]) -> list[Draft]:
+    """What takes back the licences of `epoch` but for those of `written`, the ids of orders that this process wrote (R4)."""
+    mine = (order for order in book.open_orders() if order.state is State.SENDING and order.licence_epoch == epoch)
+    why = {"reason": "not written: the term ended"}
+    return [
+        follow_up(Kind.ORDER_UNLICENSED, why, order, utcnow())
+        for order in mine
+        if not order.repeats and order.id not in written
+    ]

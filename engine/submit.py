@@ -10,7 +10,7 @@ itself (R1): only this process, and only while it knows that it wrote nothing, t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from loguru import logger
@@ -21,14 +21,14 @@ from engine.book import Book
 from engine.broker import Broker, Paced
 from engine.cancel import Cancels
 from engine.clock import Clock, boottime, utcnow
-from engine.commit import Committer, Outcome
+from engine.commit import PREPARED, Committer, Outcome
 from engine.contracts import Contracts, Meant
 from engine.desk_settings import Asker, DeskSettings
 from engine.errors import Problem, unavailable, unknown_outcome
 from engine.events import Draft, Event, Kind
 from engine.family import TOGETHER, parent_id, parent_of, root_of, together, unsendable
 from engine.family_keeper import FamilyKeeper
-from engine.licences import Licences
+from engine.licences import Licences, never_written
 from engine.modify import Changes, revision_mismatch
 from engine.order import Order, State
 from engine.permit import Licence, Permit
@@ -163,10 +163,25 @@ class Desk:
         loop = asyncio.get_running_loop()
         answers: dict[str, Waiting] = {oid: loop.create_future() for oid in new}
         self._in_flight |= answers
-        self._submit(self._committer, drafts, answers)
+        self._submit(self._committer, drafts, answers, lambda: self._prepare(drafts))
         return answers
 
-    def _submit(self, committer: Committer, drafts: Sequence[Draft], answers: dict[str, Waiting]) -> None:
+    def _prepare(self, drafts: Sequence[Draft]) -> None:
+        """While these are being committed: what a leader still has to do behind the commit is time to die in, in doubt (R1)."""
+        for draft in drafts[:PREPARED]:
+            if (
+                self.permit.epoch is not None
+                and (order := intent.foreseen(draft, self.permit.epoch, self.tag)) is not None
+            ):
+                self._broker.prepare(order)
+
+    def _submit(
+        self,
+        committer: Committer,
+        drafts: Sequence[Draft],
+        answers: dict[str, Waiting],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         def done(outcome: Outcome, events: Sequence[Event], why: str) -> None:
             for oid, answer in answers.items():
                 if self._in_flight.get(oid) is answer:
@@ -179,7 +194,7 @@ class Desk:
                 if not answer.done():
                     answer.set_result(result_of(self.book.orders.get(oid), outcome, why))
 
-        committer.submit(drafts, done)
+        committer.submit(drafts, done, meanwhile)
 
     # ---- licences and writes
 
@@ -272,6 +287,10 @@ class Desk:
             self.still_in_doubt(order, f"not written: {why}")
         elif self._committer is not None:
             self._queue.follow_up(self._committer, Kind.ORDER_UNLICENSED, {"reason": why}, order)
+
+    def never_written(self, epoch: int) -> list[Draft]:
+        """R4, when the term is over: what takes back each licence of `epoch` under which this process never wrote."""
+        return never_written(self.book, epoch, self._sent_at)
 
     def still_in_doubt(self, order: Order, why: str) -> None:
         """R1: a repeated licence came to nothing, and the first one may be at the broker all the same."""

@@ -374,11 +374,13 @@ class Takeover:
         self._broker.abort()
 
     async def give_back(self) -> None:
-        """Close the committer's connection, leave word of how far the log is (R18), and release the lease."""
+        """Leave word of what was not written (R4) and of how far the log is (R18), and release the lease."""
+        if (committer := self.committer) is not None:
+            await committer.leave_word(lambda: self._desk.never_written(committer.epoch), LAST_WORD)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
                 await self.remember()
-        committer, self.committer, self.term = self.committer, None, None
+        self.committer = self.term = None
         if committer is not None:
             await committer.close()
         await self._lease.release()

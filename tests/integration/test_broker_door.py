@@ -28,6 +28,14 @@ from tests.integration.sim_fixture import Sim, sim_process, until
 HOST = "127.0.0.1"
 
 
+def outgoing(number: int, price: str = "1.00") -> Outgoing:
+    """A resting order."""
+    return Outgoing(
+        number, f"ref{number}", "DU1234567", "AAPL", "STK", "SMART", "USD", 0, "BUY", Decimal(1), "LMT", Decimal(price),
+        None, "DAY", {},
+    )  # fmt: skip
+
+
 class Door:
     """A broker door with a session, and what came through it."""
 
@@ -37,12 +45,7 @@ class Door:
 
     def place(self, number: int) -> None:
         """Write a resting order under this orderId."""
-        self.broker.place(
-            Outgoing(
-                number, f"ref{number}", "DU1234567", "AAPL", "STK", "SMART", "USD", 0, "BUY", Decimal(1), "LMT", Decimal("1.00"),
-                None, "DAY", {},
-            )
-        )  # fmt: skip
+        self.broker.place(outgoing(number))
 
     def shown(self) -> set[int]:
         """OrderIds that the gateway showed."""
@@ -71,6 +74,26 @@ async def test_order_above_the_pace_is_not_written_and_says_so(sim: Sim) -> None
         door.place(10)
     await until(lambda: len(door.shown()) == 9, "nine orders shown")
     assert not any(isinstance(fact, Throttled) for fact in door.facts)
+    door.broker.abort()
+
+
+async def test_message_made_beforehand_is_what_is_written_but_for_no_other_order_than_its_own(sim: Sim) -> None:
+    door = Door(sim, rate=0.0)
+    door.broker.prepare(outgoing(1))  # without a session: a hint that comes too early costs nothing
+    assert isinstance(await door.broker.connect(3.0), Admitted)
+    for number in (1, 2):
+        door.broker.prepare(outgoing(number))
+    await door.broker.current_time(3.0)
+    assert await sim.journal("order") == []
+    door.broker.place(outgoing(1))
+    door.broker.place(outgoing(2, price="2.00"))
+    door.broker.place(outgoing(3))
+    await until(lambda: len(door.shown()) == 3, "three orders shown")
+    told = {order["order_id"]: order for order in (await sim.call("GET", "/orders"))["orders"]}
+    assert {number: order["limit_price"] for number, order in told.items()} == {1: "1", 2: "2", 3: "1"}
+    kept = ("order_id", "perm_id", "order_ref")
+    plain = [{k: v for k, v in told[number].items() if k not in kept} for number in (1, 3)]
+    assert plain[0] == plain[1]
     door.broker.abort()
 
 

@@ -289,6 +289,21 @@ def test_what_may_be_said_of_an_order_in_doubt_is_checked(pair: RunningPair) -> 
     assert order(pair, oid)["state"] == "IN_DOUBT"
 
 
+@pytest.mark.rule(4)
+def test_leader_that_stood_still_between_commit_and_write_says_before_it_lets_go_that_it_wrote_nothing() -> None:
+    with running_pair(FAILPOINTS="submit.before_write=sleep:1.2@3", MAX_INTENT_AGE_LMT="60") as pair:
+        old = pair.leader
+        for symbol in ("AAPL", "MSFT"):
+            place(pair, symbol)
+        late = body("IBM")
+        asked = ask(old, "POST", "/api/v1/orders", late)
+        leader = until(lambda: pair.leader != old and pair.leader, "the other one leads")
+        oid = asked.json["id"] if asked.status == 201 else ask(leader, "POST", "/api/v1/orders", late).json["id"]
+        assert in_state(pair, oid, "WORKING")["epoch"] == 1, "accepted by the one that stood still"
+        assert taken(pair, oid) == ["order"]
+        assert not breaks(pair, oid)
+
+
 # ---- late evidence
 
 

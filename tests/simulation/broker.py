@@ -209,6 +209,9 @@ class SimBroker:
         self.world.say(self.process.name, f"writes {order.reference} as {order.broker_order_id}")
         socket.write("place", order)
 
+    def prepare(self, order: Outgoing) -> None:
+        """See Broker."""
+
     def cancel(self, broker_order_id: int) -> None:
         """See Broker."""
         socket = self._writable()

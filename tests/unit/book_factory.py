@@ -142,7 +142,7 @@ class FoldingCommitter:
             tuple[Outcome, str]
         ] = []  # answers for the next groups with drafts, instead of committing them
 
-    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
+    def submit(self, drafts: Sequence[Draft], done: Done, meanwhile: Callable[[], None] | None = None) -> None:
         if drafts and self.script:
             outcome, why = self.script.pop(0)
             done(outcome, (), why)
@@ -150,6 +150,8 @@ class FoldingCommitter:
             self.refused.append(why_not)
             done(Outcome.REFUSED, (), why_not)
         else:
+            if meanwhile is not None:
+                meanwhile()
             done(Outcome.COMMITTED, self.ledger.write(*drafts), "")
 
     async def commit(self, drafts: Sequence[Draft]) -> tuple[Outcome, Sequence[Event], str]:
@@ -287,6 +289,9 @@ class ScriptedBroker:
         raise AssertionError("reconciliation ends no session")
 
     def place(self, order: Outgoing) -> None:
+        raise AssertionError("reconciliation sends nothing (R1)")
+
+    def prepare(self, order: Outgoing) -> None:
         raise AssertionError("reconciliation sends nothing (R1)")
 
     def cancel(self, broker_order_id: int) -> None:

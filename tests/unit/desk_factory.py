@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.broker import Fact, Outgoing
@@ -27,6 +27,7 @@ class Wire(ScriptedBroker):
     def __init__(self, now: Clock) -> None:
         super().__init__()
         self.placed: list[Outgoing] = []
+        self.prepared: list[Outgoing] = []
         self.written: list[int] = []
         self.refuse: list[Exception] = []  # what the next writes raise, instead of writing
         self._now = now
@@ -37,6 +38,9 @@ class Wire(ScriptedBroker):
         self.placed.append(order)
         self.written.append(order.broker_order_id)
         self.pace.wrote(self._now())
+
+    def prepare(self, order: Outgoing) -> None:
+        self.prepared.append(order)
 
     def cancel(self, broker_order_id: int) -> None:
         if self.refuse:
@@ -51,9 +55,12 @@ class LateCommitter(FoldingCommitter):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
         self.waiting: list[tuple[Sequence[Draft], Done]] = []
+        self.meanwhile: list[Callable[[], None]] = []
 
-    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
+    def submit(self, drafts: Sequence[Draft], done: Done, meanwhile: Callable[[], None] | None = None) -> None:
         self.waiting.append((drafts, done))
+        if meanwhile is not None:
+            self.meanwhile.append(meanwhile)
 
     def commit_all(self) -> None:
         """Commit what waits, in order; what is submitted meanwhile waits for the next call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
@@ -395,7 +395,7 @@ class Choosy(FoldingCommitter):
         super().__init__(ledger)
         self.oid = oid
 
-    def submit(self, drafts: Sequence[Draft], done: Done) -> None:
+    def submit(self, drafts: Sequence[Draft], done: Done, meanwhile: Callable[[], None] | None = None) -> None:
         if any(draft.order_id == self.oid for draft in drafts):
             done(Outcome.REFUSED, (), "cannot be folded")
         else:

@@ -162,6 +162,49 @@ async def test_client_whose_commit_outlived_the_term_is_told_that_the_outcome_is
 # ---- licences
 
 
+@pytest.mark.rule(4)
+async def test_term_that_ends_takes_back_what_it_licensed_and_never_wrote_and_nothing_else() -> None:
+    scene = Scene(LateCommitter)
+    written = asyncio.ensure_future(scene.place("written"))
+    await asyncio.sleep(0)
+    scene.committer.commit_all()
+    late = [asyncio.ensure_future(scene.place(key)) for key in ("late", "later")]
+    await asyncio.sleep(0)
+    scene.permit.revoke()
+    scene.desk.end()
+    scene.committer.commit_all()  # was in flight
+    oids = [(await one).id for one in late]
+    epoch = scene.order((await written).id).licence_epoch
+    assert epoch is not None
+    taken_back = scene.desk.never_written(epoch)
+    assert [(draft.kind, draft.order_id) for draft in taken_back] == [("order_unlicensed", oid) for oid in oids]
+    assert scene.desk.never_written(epoch + 1) == []
+    scene.ledger.write(*taken_back)
+    assert {scene.order(oid).state for oid in oids} == {State.QUEUED}
+    assert scene.desk.never_written(epoch) == []
+
+
+async def test_message_of_an_order_is_made_while_its_licence_is_being_committed_and_is_what_is_written_then() -> None:
+    scene = Scene(LateCommitter)
+    waiting = [
+        asyncio.ensure_future(scene.place("k1", valid_until="2036-01-02T10:00:00Z")),
+        asyncio.ensure_future(scene.place("k2")),
+    ]
+    await asyncio.sleep(0)
+    for meanwhile in scene.committer.meanwhile:
+        meanwhile()
+    assert not scene.wire.placed
+    scene.committer.commit_all()
+    await asyncio.gather(*waiting)
+    assert scene.wire.prepared == scene.wire.placed
+
+
+async def test_message_of_an_order_without_a_licence_is_not_made(scene: Scene) -> None:
+    scene.shut()
+    await scene.place()
+    assert not scene.wire.prepared
+
+
 @pytest.mark.rule(2)
 @pytest.mark.parametrize("change", ["shut", "session", "epoch"])
 async def test_licence_whose_gate_shut_or_session_or_epoch_ended_before_the_write_is_taken_back(change: str) -> None:
