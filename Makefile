@@ -85,9 +85,10 @@ CHAOS_FLAGS := $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)
 chaos: $(VENV)/.installed-dev ## random faults under load, judged round by round, with a report (MINUTES=15 SEED=7 FORM=hosts)
 	@$(BIN)/python -m tests.chaos $(CHAOS_FLAGS)
 
-bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 TRIALS=5 QUIET=60)
+bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 DOUBTS=5 TRIALS=5 QUIET=60)
 	@$(BIN)/python -m bench.sim_speed
 	@$(BIN)/python -m bench.failover --kills $(or $(KILLS),20) --switchovers $(or $(KILLS),20)
+	@$(BIN)/python -m bench.doubts --kills $(or $(DOUBTS),5)
 	@$(BIN)/python -m bench.cluster --trials $(or $(TRIALS),5) --away $(or $(QUIET),60) --idle $(or $(QUIET),60)
 	@$(BIN)/python -m bench.orders accepted replica sent durable cancels takeover --seconds $(or $(QUIET),60) --trials $(or $(TRIALS),5)
 	@$(BIN)/python -m bench.memory --results
