@@ -4,7 +4,7 @@ No reader has a queue. The newest events lie once in memory for all of them, old
 is only the place at which it stands: a slow one costs nothing but its connection, and `engine.http` drops that when it takes
 nothing any more. An id is `timeline-epoch-seq`: the timeline is that of the term that wrote the event, so that an id never comes
 to mean another event, whatever the database has forgotten (R36). Who names one that the log does not hold is told so by an event
-`reset`, and goes on from the present.
+`reset`, and goes on from the present; its id is a place like any other, so that a reader that comes back with it goes on behind it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ KEPT = 4096
 MAX_READERS = 64
 KEEPALIVE = 10.0
 """Seconds of silence after which a comment says that the stream lives."""
+BEGINNING = "0", 0
+"""Timeline and epoch of the place before the first event."""
 _BATCH = 100
 _ID = re.compile(r"([0-9A-Fa-f]{1,16})-([0-9]{1,18})-([0-9]{1,18})")
 
@@ -94,7 +96,7 @@ class EventStream:
         self._connection = Connection(url, f"adapter-events:{replica}")
         self._newest: deque[Event] = deque(maxlen=KEPT)
         self._readings = 0  # of the log from its beginning: another one may be of another log (R18)
-        self._timelines: dict[int, str] = {}  # by epoch
+        self._terms: dict[int, tuple[str, int]] = {}  # by epoch: the timeline, and the last event before the term
         self._waiting: set[asyncio.Future[None]] = set()
         self._readers = 0
         self._closed = False
@@ -174,7 +176,11 @@ class EventStream:
                 try:
                     if why is not None:
                         place = Place(self._book.seq)
-                        yield await self._reset(why, place)
+                        told = await self._reset(why, place)
+                        yield told or b": this replica is behind the log's beginning, and reads on\n\n"
+                        if told is None:
+                            await self._sleep()
+                            continue
                         why = None
                     if reading != self._readings:
                         reading = self._readings
@@ -198,21 +204,35 @@ class EventStream:
         """Raises StoreError."""
         return framed(str(event.kind), event_id(await self._timeline(event.epoch), event.epoch, event.seq), said(event))
 
-    async def _reset(self, why: str, place: Place) -> bytes:
+    async def _reset(self, why: str, place: Place) -> bytes | None:
         """What a reader is told whose events are not those of this log: read the state anew, the stream goes on behind it.
 
-        Raises StoreError.
+        None while nothing goes on behind this place: the log lacks it, or what comes next. Raises StoreError.
         """
-        rows = await self._run("events_after", {"after": place.seq - 1, "limit": 1}) if place.seq else []
-        here = event_id(await self._timeline(rows[0]["epoch"]), rows[0]["epoch"], place.seq) if rows else "0-0-0"
-        return framed("reset", here, {"why": why, "seq": place.seq})
+        here = await self._identity(place.seq)
+        if here is None:
+            return None
+        [begins] = await self._run("log_begins", {})
+        return framed("reset", event_id(*here, place.seq), {"why": why, "seq": place.seq, "begins": begins["first"]})
+
+    async def _identity(self, seq: int) -> tuple[str, int] | None:
+        """Timeline and epoch of event `seq`, of the last archived one too; None where the log does not reach. Raises StoreError."""
+        rows = await self._run("events_after", {"after": max(seq - 1, 0), "limit": 1})
+        first = rows[0]["seq"] if rows else seq + 1
+        if seq == 0:
+            return BEGINNING if first == 1 else None
+        if first == seq:
+            return await self._timeline(rows[0]["epoch"]), rows[0]["epoch"]
+        return await self._written_by(seq) if rows and first == seq + 1 else None
+
+    @staticmethod
+    async def _sleep() -> None:
+        await asyncio.sleep(0.05)  # between two looks into the database
 
     async def _news(self, seq: int) -> bool:
         """Wait until there may be an event behind `seq`; False when it was silent for the keepalive's time."""
         if self._closed or self._book.seq > seq:
-            await asyncio.sleep(
-                0.05
-            )  # it is folded here, and yet was not found: the database is asked again, not at once
+            await self._sleep()  # it is folded here, and yet was not found: the database is asked again, not at once
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
@@ -237,26 +257,35 @@ class EventStream:
         """Raises _Reset when the log does not hold this place (R36), StoreError when that cannot be told."""
         rows = await self._run("events_after", {"after": max(place.seq - 1, 0), "limit": 1})
         first = rows[0]["seq"] if rows else place.seq
-        if first > place.seq + 1 or (first > place.seq and place.epoch is not None):
+        if first > place.seq + 1:
             raise _Reset(_archived(place.seq, first))
-        if first > place.seq or place.seq == 0:
-            return  # all that it lacks is in the log
+        if place.seq == 0:
+            return  # all that there ever was is in the log
         if not rows:
             raise _Reset(f"the log does not reach to event {place.seq}: the database went back in time")
         if place.epoch is None:
             return
-        timeline = await self._timeline(rows[0]["epoch"])
-        if (rows[0]["epoch"], timeline) != (place.epoch, place.timeline):
-            here = event_id(timeline, rows[0]["epoch"], place.seq)
+        here = await self._identity(place.seq)
+        if here != (place.timeline, place.epoch):
+            named = event_id(place.timeline or "", place.epoch, place.seq)
             raise _Reset(
-                f"event {place.seq} is {here} in this log, not {event_id(place.timeline or '', place.epoch, place.seq)}"
+                f"event {place.seq} is {event_id(*here, place.seq) if here else 'none'} in this log, not {named}"
             )
 
     async def _timeline(self, epoch: int) -> str:
         """The timeline of the term that wrote under this epoch. Raises StoreError."""
-        if epoch not in self._timelines:
-            self._timelines = {row["epoch"]: row["timeline"].upper() for row in await self._run("timelines", {})}
-        return self._timelines.setdefault(epoch, "0")
+        if epoch not in self._terms:
+            await self._read_terms()
+        return self._terms.setdefault(epoch, ("0", 0))[0]
+
+    async def _written_by(self, seq: int) -> tuple[str, int] | None:
+        """Timeline and epoch of an event that is in no part of the log any more, from the terms. Raises StoreError."""
+        await self._read_terms()
+        began = [epoch for epoch, (_, before) in self._terms.items() if before < seq]
+        return (self._terms[max(began)][0], max(began)) if began else None
+
+    async def _read_terms(self) -> None:
+        self._terms = {row["epoch"]: (row["timeline"].upper(), row["seq"]) for row in await self._run("timelines", {})}
 
     async def _run(self, name: str, parameters: dict[str, Any]) -> list[Row]:
         if not self._connection.is_open:

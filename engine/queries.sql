@@ -136,7 +136,7 @@ INSERT INTO ledger.control (key, value, by) VALUES (%(key)s, %(value)s::jsonb, %
 DELETE FROM ledger.control WHERE key = %(key)s
 
 -- name: timelines
-SELECT epoch, timeline FROM ledger.term
+SELECT epoch, timeline, seq FROM ledger.term
 
 -- name: command
 SELECT ledger.give_command(%(command)s, %(key)s, %(value)s::jsonb, %(by)s, %(reason)s, %(remote)s, %(correlation_id)s,

@@ -25,6 +25,7 @@ from engine.commit import _row
 from engine.digest import DIGEST_VERSION, written
 from engine.event_stream import EventStream, Place, _Reset
 from engine.events import Event, Kind
+from engine.http import Server
 from engine.order import Order
 from engine.store import Connection, Refused, StoreError
 from ha import archive_files as files
@@ -32,7 +33,10 @@ from ha.claim import claim_epoch
 from ha.ledger_archive import archive, due, month_before
 from ha.ledger_log import LedgerProblem, Log
 from ha.ledger_rebuild import Report, rewrite, verify, write_checkpoint
+from ha.local.ports import Ports
 from ha.tail import Tail
+from tests.integration.event_reader import Reader, Told
+from tests.integration.pair_fixture import until
 from tests.integration.pg_fixture import Postgres, Urls
 from tests.integration.test_fence import TERM, claim, opened
 from tests.integration.test_log_months import close_month, parts
@@ -569,7 +573,7 @@ async def test_a_reader_whose_next_event_was_archived_is_told_so_and_where_the_l
         await chunks.aclose()
         return told
 
-    for place in (Place(0), Place(3), Place(3, 5, "00000001"), Place(last, 5, "00000001")):
+    for place in (Place(0), Place(3), Place(3, 5, "00000001")):
         assert f"the log begins at event {last + 1}" in await check(place)
     for place in (Place(0), Place(3, 5, "00000001")):
         assert await first_told(place) == "event: reset"  # a reader that was connected when they left
@@ -577,6 +581,81 @@ async def test_a_reader_whose_next_event_was_archived_is_told_so_and_where_the_l
     assert "went back in time" in await check(Place(ledger.book.seq + 1))
     assert await first_told(Place(last)) == f"event: {ledger.log[last].kind}"
     await stream.close()
+
+
+@asynccontextmanager
+async def served(urls: Urls, book: Book) -> AsyncIterator[str]:
+    """The stream of this book on a port of its own, as a replica that keeps nothing of it in memory has it."""
+    stream, server, port = EventStream(book, urls.adapter, "a", Access(), keepalive=0.05), Server(), Ports.free().a
+    stream.register(server)
+    await server.start("127.0.0.1", [port])
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await server.stop()
+
+
+async def first_of(url: str, query: str = "", last: str | None = None) -> Told:
+    """What a reader is told first."""
+    reader = await asyncio.to_thread(Reader, url, query, {} if last is None else {"Last-Event-ID": last})
+    await asyncio.to_thread(until, lambda: reader.events, "the first event")
+    await asyncio.to_thread(reader.close)
+    return reader.events[0]
+
+
+@pytest.mark.rule(36)
+async def test_a_reader_that_was_reset_over_archived_months_goes_on_by_itself_whatever_it_asked_for(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    """As a browser does: the same address, and the id of the last event."""
+    begins = (await run(urls, tmp_path)).archived[-1]["last_seq"] + 1
+    head = ledger.book.seq
+    connection = await opened(urls.adapter)
+    async with served(urls, ledger.book) as url:
+        for query, last in (("?after=0", None), ("", "00000001-5-3"), ("?after=3", "00000001-5-3")):
+            reset = await first_of(url, query, last)
+            assert (reset.kind, reset.data["seq"], reset.data["begins"]) == ("reset", head, begins)
+            reader = await asyncio.to_thread(Reader, url, query, {"Last-Event-ID": reset.id})
+            await append(connection, traffic(ledger, f"after-{head}")(), ledger.book)
+            await asyncio.to_thread(reader.until_seq, ledger.book.seq)
+            await asyncio.to_thread(reader.close)
+            assert reader.seqs() == list(range(head + 1, ledger.book.seq + 1)), "nothing is left out, no second reset"
+            head = ledger.book.seq
+        assert (await first_of(url, f"?after={begins - 1}")).data["seq"] == begins, "and what is left can be read"
+    await connection.close()
+
+
+@pytest.mark.rule(36)
+async def test_a_reader_whose_last_event_was_the_last_archived_one_has_lost_nothing_and_is_not_reset(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    last = (await run(urls, tmp_path)).archived[-1]["last_seq"]
+    with psycopg.connect(urls.owner) as owner:
+        [[timeline]] = owner.execute("SELECT upper(timeline) FROM ledger.term WHERE epoch = 5").fetchall()
+    async with served(urls, ledger.book) as url:
+        assert (await first_of(url, last=f"{timeline}-5-{last}")).data["seq"] == last + 1
+        for other in (f"{timeline}-4-{last}", f"000000FF-5-{last}"):
+            assert (await first_of(url, last=other)).kind == "reset", "an id of another log"
+
+
+@pytest.mark.rule(36)
+async def test_a_replica_that_is_behind_the_logs_beginning_resets_a_reader_when_it_has_caught_up(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    begins = (await run(urls, tmp_path)).archived[-1]["last_seq"] + 1
+    book = Book()
+    for event in ledger.log[:3]:
+        book.apply(event)
+    async with served(urls, book) as url:
+        reader = await asyncio.to_thread(Reader, url, "?after=1")
+        await asyncio.to_thread(until, lambda: reader.comments > 3, "it waits")
+        assert reader.events == []
+        for event in ledger.log[3:]:
+            book.apply(event)
+        await asyncio.to_thread(until, lambda: reader.events, "the reset")
+        await asyncio.to_thread(reader.close)
+        assert (reader.events[0].kind, reader.events[0].data["begins"]) == ("reset", begins)
+        assert int(reader.events[0].id.rsplit("-", 1)[1]) == ledger.book.seq
 
 
 @pytest.mark.rule(11)

@@ -113,6 +113,24 @@ async def test_streams_are_bounded_in_number(urls: Urls) -> None:
 
 
 @pytest.mark.rule(36)
+async def test_id_of_a_reset_in_an_empty_log_is_the_place_before_its_first_event(urls: Urls) -> None:
+    async with served(urls) as made:
+        reader = await asyncio.to_thread(Reader, made.url, "?after=7")
+        await asyncio.to_thread(until, lambda: reader.events, "the reset")
+        await asyncio.to_thread(reader.close)
+        [reset] = reader.events
+        assert (reset.kind, reset.data["seq"]) == ("reset", 0)
+        back = await asyncio.to_thread(Reader, made.url, "?after=7", {"Last-Event-ID": reset.id})
+        await made.write(2)
+        await asyncio.to_thread(back.until_seq, 2)
+        late = await asyncio.to_thread(Reader, made.url, "?after=7", {"Last-Event-ID": reset.id})
+        await asyncio.to_thread(late.until_seq, 2)
+        assert back.seqs() == late.seqs() == [1, 2]
+        for one in (back, late):
+            await asyncio.to_thread(one.close)
+
+
+@pytest.mark.rule(36)
 async def test_open_stream_is_reset_when_the_log_went_back_in_time(urls: Urls) -> None:
     """What the tail does then: the book is dropped, and folded anew from what the database still has (R18)."""
     async with served(urls) as made:
