@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := engine ha reconcile ibsim client
 
-.PHONY: help install install-dev tools demo test test-all lint format fuzz fuzz-api chaos bench model schema clean
+.PHONY: help install install-dev tools demo test test-all lint format fuzz fuzz-api chaos mutation bench model schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -46,7 +46,7 @@ demo: $(VENV)/.installed ## orders flow, two leaders are killed, a judge counts 
 
 # Tests with real parts wait for them most of the time: what only computes runs beside them, behind everything else.
 # (A shell starts what runs in the background with SIGINT ignored, and its children inherit that: it is taken back.)
-BESIDE := tests/unit tests/simulation $(wildcard tests/integration/test_sim_*.py tests/integration/test_table_*.py) \
+BESIDE := tests/unit tests/simulation tests/mutation $(wildcard tests/integration/test_sim_*.py tests/integration/test_table_*.py) \
   tests/integration/test_known_mistakes.py tests/integration/test_model.py
 WAIT := $(filter-out $(BESIDE),$(wildcard tests/integration/test_*.py)) tests/chaos
 BEHIND := import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.nice(19); \
@@ -84,6 +84,9 @@ CHAOS_FLAGS := $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)
   $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(ROUND),--round $(ROUND))
 chaos: $(VENV)/.installed-dev ## random faults under load, judged round by round, with a report (MINUTES=15 SEED=7 FORM=hosts)
 	@$(BIN)/python -m tests.chaos $(CHAOS_FLAGS)
+
+mutation: $(VENV)/.installed-dev ## switch each rule off in turn and see who notices (MUTATION="--rule R12", MUTATION="--judge" for the judge)
+	@$(BIN)/python -m tests.mutation $(MUTATION)
 
 bench: $(VENV)/.installed-dev ## measure; figures go to bench/results.json and into a table (KILLS=20 DOUBTS=5 TRIALS=5 QUIET=60)
 	@$(BIN)/python -m bench.sim_speed

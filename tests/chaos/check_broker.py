@@ -13,6 +13,8 @@ from tests.chaos.check_log import LATE, Licence, licences
 from tests.chaos.facts import Entry, Facts
 
 _A_MOMENT = timedelta(seconds=3)
+_A_COLLECTION = timedelta(seconds=1)
+"""What the broker takes while a snapshot is collected may be missing in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,22 @@ def overtaken(facts: Facts) -> Iterator[str]:
         if accepted[oid] < before[0]:
             yield f"{one.taken.order_ref} reached the broker behind {before[1]}, which was accepted later"
         last[place] = max(before, (accepted[oid], one.taken.order_ref))
+
+
+def absent_yet_there(facts: Facts) -> Iterator[str]:
+    """R23: what a complete snapshot did not show was not at the broker, unless the gateway restarted and forgot it."""
+    taken = {
+        one.taken.reference.id: one.taken.at
+        for one in our_orders(facts.journal, facts.client_id)
+        if one.taken.reference
+    }
+    restarts = [time_of(entry) for entry in facts.journal if entry["kind"] == "restart"]
+    for row in facts.log:
+        if row.kind == "order_in_doubt" and "(complete snapshot)" in str(row.payload.get("reason")):
+            since = taken.get(row.order_id or "")
+            if since is None or since > row.at - _A_COLLECTION or any(since < at < row.at for at in restarts):
+                continue
+            yield f"order {row.order_id} was called absent by a complete snapshot, and the broker had it since {since:%H:%M:%S}"
 
 
 def kept_too_long(facts: Facts) -> Iterator[str]:

@@ -365,6 +365,20 @@ def test_an_order_that_is_licensed_beyond_its_age_is_found(world: World) -> None
     assert the_problem(world) == f"order {id_of(51)} was licensed at the age of 9.1 s, 8 s are allowed"
 
 
+@pytest.mark.check("absent_yet_there")
+@pytest.mark.rule(23)
+@pytest.mark.guarantee(6)
+def test_an_order_that_the_broker_had_and_a_complete_snapshot_did_not_show_is_found(world: World) -> None:
+    world.wrote("session_opened", 2400, 2, session=3)
+    for number, worth in ((5, "incomplete snapshot: open_orders"), (50, "complete snapshot"), (6, "complete snapshot")):
+        world.wrote("order_in_doubt", 4000, 2, id_of(number), reason=f"session 1 ended, it is not shown ({worth})")
+    assert the_problem(world) == (
+        f"order {id_of(6)} was called absent by a complete snapshot, and the broker had it since 10:00:00"
+    )
+    world.reached("restart", 3000)  # and forgot what it had taken a moment before
+    assert world.examined().problems == []
+
+
 @pytest.mark.check("kept_too_long")
 @pytest.mark.rule(6)
 def test_an_order_that_ib_was_given_beyond_its_age_and_that_nobody_cancelled_is_found(world: World) -> None:

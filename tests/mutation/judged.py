@@ -170,7 +170,7 @@ async def _one(cluster: Cluster, scene: str, seed: int) -> str:
     problems = outcome.problems()
     for problem in problems[:6]:
         print(f"  {problem}", flush=True)
-    return problems[0] if problems else ""
+    return "; ".join(dict.fromkeys([*problems[:1], *outcome.examined.problems[:1]]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tests.mutation.mutant import InSimulation, Mutant, OnCluster, Put, Rewrite
+from tests.mutation.mutant import Mutant, OnCluster, Put, Rewrite
 
 
 def _vanished_is_cancelled(table: Any) -> Any:
@@ -31,15 +31,15 @@ LEDGER = (
             "tests/unit/test_plan.py::test_snapshot_that_lacks_a_working_order_proves_nothing_about_another_one",
             "tests/unit/test_snapshot.py::test_working_order_that_no_part_shows_makes_the_snapshot_lack_something",
         ),
-        judged=InSimulation(("ended_and_not_answered",), "failed_request_is_empty"),
     ),
     Mutant(
-        rule=23, name="R23_missing_is_empty", says="a list that did not come counts as empty",
+        rule=23, name="R23_missing_is_empty", says="a list that did not come counts as empty, and nobody wonders at what it lacks",
         steps=(
-            Rewrite("reconcile.snapshot", "Snapshot.complete", "not self.missing and not self.recent", "True"),
-            Rewrite("reconcile.snapshot", "Snapshot.came", "return not set(parts)", "return True or not set(parts)"),
+            Rewrite("reconcile.collect", "collect", "missing=tuple(asking.missing)", "missing=()"),
+            Rewrite("reconcile.snapshot", "Snapshot.lacks", "        shown = (", "        return []\n        shown = ("),
         ),
-        own=("tests/unit/test_plan.py::test_incomplete_snapshot_gives_no_verdict_until_the_last_round_parks_the_order",),
+        own=("tests/unit/test_collect.py::test_message_that_could_not_be_decoded_makes_the_collection_incomplete",),
+        judged=OnCluster("a list without an end at a takeover"),
     ),
     Mutant(
         rule=23, name="R23_any_day", says="an order older than the gateway's day is called absent",

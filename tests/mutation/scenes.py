@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.chaos.check import Bite
 from tests.chaos.cluster import CLIENT_ID, Cluster
-from tests.chaos.faults import Away, DidNotBite, Dies, Freeze, Kill, now
+from tests.chaos.faults import Away, DidNotBite, Dies, DropAcks, Fault, Freeze, Kill, now
 from tests.chaos.scenario import Step
 from tests.chaos.traffic import Load
 
@@ -57,16 +57,30 @@ class OfGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Beneath:
+    """Faults one after the other while another one lasts; the bite is the last one's."""
+
+    lasting: OfGateway
+    faults: tuple[Fault, ...]
+
+    async def strike(self, on: Cluster) -> Bite:
+        """See Fault."""
+        lasting = asyncio.create_task(self.lasting.strike(on))
+        await asyncio.sleep(0.2)
+        try:
+            bites = [await fault.strike(on) for fault in self.faults]
+        finally:
+            beneath = await lasting
+        return replace(bites[-1], fault=f"{bites[-1].fault} beneath {beneath.fault}")
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Faults at their times, under this load. `arms`: a failpoint for both replicas before it begins."""
 
     steps: Callable[[], Sequence[Step]]
     load: Load = FAST
     arms: str | None = None
-
-
-def _then_killed(name: str, **parameters: Any) -> Callable[[], Sequence[Step]]:
-    return lambda: [Step(1.5, OfGateway(name, parameters)), Step(0.0, Kill("leader"))]
 
 
 def _dying(point: str) -> Callable[[], Sequence[Step]]:
@@ -87,6 +101,12 @@ SCENES: Mapping[str, Scene] = {
         lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "lose_ms": 1000}))], Load(rate=30.0, seconds=6.0)
     ),
     "a gateway that doubles orders": Scene(lambda: [Step(1.5, OfGateway("twin", {"next": 2}))]),
+    "a list without an end at a takeover": Scene(
+        lambda: [
+            Step(1.5, Beneath(OfGateway("no_end", {"request": "open_orders"}, 7.0), (DropAcks(6), Kill("leader"))))
+        ],
+        Load(rate=30.0, seconds=9.0),
+    ),
     "a gateway away for longer than an order may wait": Scene(
         lambda: [Step(1.5, Away("gateway", 12.0))], Load(rate=25.0, seconds=15.0, settle=12.0)
     ),

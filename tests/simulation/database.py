@@ -127,6 +127,7 @@ class Database:
         then = self._world.now - seconds
         _, events, head = next(((t, n, h) for t, n, h in reversed(self._history) if t <= then), (0.0, 0, _Head()))
         lost, self.log = self.log[events:], self.log[:events]
+        self._world.judge.went_back(events)
         self.lost |= {row["order_id"] for row in lost if row["order_id"] is not None}
         self.epoch, self.name, self.instance, self.proof = head.epoch, head.name, head.instance, dict(head.proof)
         self.terms = {epoch: term for epoch, term in self.terms.items() if epoch <= self.epoch}

@@ -60,6 +60,8 @@ class Judge:
         self.newest = 0  # the highest such epoch
         self.at_broker: dict[str, int] = {}  # order id -> how many broker orders it became
         self._overlap = 0.0
+        self._saw_more: set[str] = set()  # instances that have read events which the database has lost since
+        self._claimed_since: set[int] = set()  # epochs claimed since then
 
     def violated(self, guarantee: str, how: str) -> None:
         """Note it and end the run."""
@@ -75,7 +77,14 @@ class Judge:
             self.violated("G1", f"{replica} claimed epoch {epoch} after epoch {self.epoch}")
         self.epoch = max(self.epoch, epoch)
         self.holders[epoch] = instance
+        self._claimed_since.add(epoch)
         self._world.say("pg", f"{replica} claims epoch {epoch}")
+
+    def went_back(self, events: int) -> None:
+        """The database has only so many events left: whoever has read more must not lead on before everything was held (R18)."""
+        processes = [replica.running for replica in self._world.replicas.values()]
+        self._saw_more |= {p.node.me.instance for p in processes if p is not None and p.node.book.seq > events}
+        self._claimed_since.clear()
 
     def committed(self, replica: str, epoch: int, what: str) -> None:
         """A write under `epoch` is committed."""
@@ -89,6 +98,8 @@ class Judge:
             self._world.say("pg", f"{replica} e{epoch} #{row['seq']} {kind} {oid or ''} {_brief(p)}")
             if kind == Kind.SESSION_OPENED:
                 self._session_opened(replica, p["session"])
+            if kind == Kind.BREAK_OPENED and p["kind"] == "everything":
+                self._saw_more.clear()
             if kind == Kind.ORDER_ACCEPTED:
                 self.accepted_at[oid] = _moment(row["timestamp"])
             if kind in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED) and p.get("session") is not None:
@@ -239,6 +250,10 @@ class Judge:
                     self.violated(
                         "G9", f"{process.owner.name} leads, and no operator has looked at what holds everything"
                     )
+                if self._leads_unheld(process):
+                    self.violated(
+                        "G9", f"{process.owner.name} leads, has read events that are lost, and nothing was held"
+                    )
                 if process.node.tail.digest_differs is not None:
                     self.violated("G8", f"{process.owner.name}: {process.node.tail.digest_differs}")
         for error in self._world.loop.errors:
@@ -252,6 +267,10 @@ class Judge:
         self._world.loop.errors.clear()
         if not self.violations:
             self._world.after(LOOK_EVERY, self.look)
+
+    def _leads_unheld(self, process: Process) -> bool:
+        leads = process.state is Role.LEADING and process.node.permit.epoch in self._claimed_since
+        return leads and process.node.me.instance in self._saw_more
 
     def heard(self, who: str, message: str, exception: Any) -> None:
         """A process logged an error."""
