@@ -28,6 +28,13 @@ from engine.trial import Trial
 MAX_GROUP = 256
 """Events in one statement at most: a bound on the time for which everybody behind waits."""
 
+TOGETHER_WITHIN = 0.005
+"""Seconds for which evidence waits, while there is much to write, for a commit that somebody else needs."""
+MUCH, IN_TIME = 4, 0.02
+"""There is much to write while so many statements were written within so many seconds."""
+_PATIENT = frozenset({Kind.ORDER_WORKING, Kind.EXECUTION, Kind.COMMISSION})
+"""Nobody waits for these commits, and what a crash keeps from the log the broker tells again."""
+
 
 class Outcome(Enum):
     """How a group ended."""
@@ -85,6 +92,9 @@ class Committer:
         self._on_fenced, self._on_proof = on_fenced, on_proof
         self._proof_every, self._clock = proof_every, clock
         self._queue: deque[_Group] = deque()
+        self._due = False  # whether what is queued is to be written now
+        self._patience: asyncio.TimerHandle | None = None
+        self._wrote_at: deque[float] = deque([float("-inf")] * MUCH, maxlen=MUCH)  # when the last statements were sent
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._proof_due = 0.0
@@ -118,6 +128,13 @@ class Committer:
             done(Outcome.REFUSED, (), "the term is over")
             return
         self._queue.append(_Group(drafts, done, meanwhile))
+        if not drafts or self._clock() - self._wrote_at[0] > IN_TIME or not all(d.kind in _PATIENT for d in drafts):
+            self._write_now()
+        elif self._patience is None and not self._due:
+            self._patience = asyncio.get_running_loop().call_later(TOGETHER_WITHIN, self._write_now)
+
+    def _write_now(self) -> None:
+        self._due = True
         self._wake.set()
 
     async def commit(self, drafts: Sequence[Draft]) -> tuple[Outcome, Sequence[Event], str]:
@@ -236,7 +253,7 @@ class Committer:
                     await self._reopen()
                 if self._clock() >= self._proof_due:
                     await self.prove_now()
-                if self._queue:
+                if self._queue and self._due:
                     await self._write_group()
                 else:
                     await self._sleep()
@@ -278,6 +295,11 @@ class Committer:
         while self._queue and (not groups or size + len(self._queue[0].drafts) <= MAX_GROUP):
             groups.append(self._queue.popleft())
             size += len(groups[-1].drafts)
+        self._due = bool(self._queue)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._wrote_at.append(self._clock())
         if not (groups := self._foldable(groups)):
             return
         try:
