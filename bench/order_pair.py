@@ -98,6 +98,11 @@ class Pair:
         assert pid is not None
         return Used.by(pid)
 
+    def names(self, leader: str, standby: str) -> dict[int, str]:
+        """The replicas with these URLs, by their process."""
+        what = {leader: "leader", standby: "standby"}
+        return {replica.pid: what[replica.url] for replica in self.local.replicas if replica.pid is not None}
+
     @property
     def owner_url(self) -> str:
         """The database as the owner of the tables."""

@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import Any
 
+from bench import cores
 from bench.figures import per_second, ratio, spread
 from bench.order_load import Load, offered
 from bench.order_pair import NO_PACE, Pair, moment, running
@@ -51,13 +52,13 @@ async def sent(asked: argparse.Namespace) -> dict[str, Any]:
     async with running(asked.keep, asked.ports, NO_PACE | asked.set) as pair:
         leader, standby = await pair.whole()
         lag, before, began = Lag(pair, leader, standby), pair.used(leader), time.monotonic()
-        standby_before = pair.used(standby)
+        standby_before, cores_before = pair.used(standby), cores.used(pair.names(leader, standby))
         watching = asyncio.create_task(lag.watch())
         load = await offered(pair, leader, "sent", rate=rate, seconds=asked.seconds, connections=asked.connections)
         wanted = len(load.answered)
         taken = await _taken(pair, wanted)
         cpu, standby_cpu = pair.used(leader).cpu - before.cpu, pair.used(standby).cpu - standby_before.cpu
-        lasted = time.monotonic() - began
+        lasted, all_cores = time.monotonic() - began, cores.used(pair.names(leader, standby))
         watching.cancel()
         await asyncio.wait({watching})
     moments = [moment(entry) for entry in taken]
@@ -70,6 +71,7 @@ async def sent(asked: argparse.Namespace) -> dict[str, Any]:
         "leader_cpu_ms_per_order": round(cpu * 1000 / max(1, len(taken)), 3),
         "leader_cpu_percent": round(100 * cpu / lasted, 1),
         "standby_cpu_ms_per_order": round(standby_cpu * 1000 / max(1, len(taken)), 3),
+        "cpu_ms_per_order_of": cores.per_order(cores_before, all_cores, len(taken)),
         **lag.figures(),
     }  # fmt: skip
 
@@ -98,22 +100,23 @@ async def durable(asked: argparse.Namespace) -> dict[str, Any]:
     rate, figures = asked.rate or 1000.0, dict[str, Any]()
     for name, batch in (("single", 1), ("batches", asked.batch)):
         async with running(asked.keep and asked.keep / name, asked.ports, asked.set) as pair:
-            leader, _ = await pair.whole()
+            leader, standby = await pair.whole()
             await pair.fault("restart", down_ms=AWAY)
 
             async def connecting() -> bool:
                 return bool((await pair.get(f"{leader}/health"))["state"] == "CONNECTING")  # noqa: B023
 
             await pair.until(connecting, "the leader has no session")
-            before = pair.used(leader)
+            before, cores_before = pair.used(leader), cores.used(pair.names(leader, standby))
             load = await offered(
                 pair, leader, name, rate=rate, seconds=asked.seconds, connections=asked.connections, batch=batch
             )
-            cpu = pair.used(leader).cpu - before.cpu
+            cpu, all_cores = pair.used(leader).cpu - before.cpu, cores.used(pair.names(leader, standby))
             health = await pair.get(f"{leader}/health")
         figures[name] = {
             **told(load), "reached_of_offered": ratio(load.accepted_per_second, rate),
             "leader_cpu_ms_per_order": round(cpu * 1000 / max(1, len(load.answered)), 3),
+            "cpu_ms_per_order_of": cores.per_order(cores_before, all_cores, len(load.answered)),
             "events_in_the_log": health["tail"]["seq"], "state_at_the_end": health["state"], "epoch_at_the_end": health["epoch"],
         }  # fmt: skip
     return {"offered_per_second": rate, "seconds": asked.seconds, "connections": asked.connections, **figures}

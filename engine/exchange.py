@@ -24,7 +24,7 @@ async def exchange(pgconn: Any, send: Callable[[], None], deadline: float) -> li
         if not answer.done():
             answer.set_exception(error)
 
-    def readable() -> None:
+    def read() -> None:
         try:
             pgconn.consume_input()
             while not answer.done() and not pgconn.is_busy():
@@ -35,7 +35,7 @@ async def exchange(pgconn: Any, send: Callable[[], None], deadline: float) -> li
         except Exception as error:  # noqa: BLE001 - the caller is the one who knows libpq's errors
             fail(error)
 
-    def writable() -> None:
+    def write() -> None:
         try:
             if pgconn.flush() == 0:
                 loop.remove_writer(descriptor)
@@ -44,8 +44,8 @@ async def exchange(pgconn: Any, send: Callable[[], None], deadline: float) -> li
 
     send()
     if pgconn.flush() != 0:  # more than the socket takes at once
-        loop.add_writer(descriptor, writable)
-    loop.add_reader(descriptor, readable)
+        loop.add_writer(descriptor, write)
+    loop.add_reader(descriptor, read)
     late = loop.call_later(deadline, lambda: fail(TimeoutError()))
     try:
         await answer
@@ -54,3 +54,20 @@ async def exchange(pgconn: Any, send: Callable[[], None], deadline: float) -> li
         loop.remove_reader(descriptor)
         loop.remove_writer(descriptor)
     return results
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until there is something to read, or the end of it."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[None] = loop.create_future()
+
+    def read() -> None:
+        loop.remove_reader(descriptor)
+        if not came.done():
+            came.set_result(None)
+
+    loop.add_reader(descriptor, read)
+    try:
+        await came
+    finally:
+        loop.remove_reader(descriptor)

@@ -27,6 +27,10 @@ _CONTRACT = (
     "currency", "localSymbol", "tradingClass",
 )  # fmt: skip
 
+_COMMON = (None, True, False, 0, 1, UNSET_DOUBLE)
+_TEXTS = dict(zip(map(id, _COMMON), ("", "1", "0", "0", "1", ""), strict=True))
+"""What most fields of an order are, by the very object: by value True, 1 and 1.0 would be the same."""
+
 T = TypeVar("T")
 
 
@@ -49,7 +53,13 @@ def hasten_writing(client: Any, contract: type) -> None:
 
 def message(values: tuple[object, ...], contract: type, *, make_empty: bool = True) -> str:
     """One message's fields as IB reads them, each with a zero byte behind it. `contract`: the class of IB's contracts."""
-    texts = [value if type(value) is str else _text(value, contract, make_empty) for value in values]
+    known = _TEXTS if make_empty else {}
+    texts = [
+        value if type(value) is str
+        else text if (text := known.get(id(value))) is not None
+        else _text(value, contract, make_empty)
+        for value in values
+    ]  # fmt: skip
     return "\0".join([*texts, ""])
 
 

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from engine.events import LEDGER_LEVEL
-from engine.exchange import exchange
+from engine.exchange import exchange, readable
 
 FENCED = "PA001"
 EPOCH_MOVED = "PA002"
@@ -236,13 +236,23 @@ class Connection:
         return Unknown(first_line(error))
 
     async def notifications(self, channel: str) -> AsyncIterator[str]:
-        """Listen on `channel` for ever; each payload is a hint only (R21). Raises Unknown when the connection breaks."""
+        """Listen on `channel` for ever; each payload is a hint only (R21), and of those that came meanwhile it is the last.
+
+        Raises Unknown when the connection breaks.
+        """
         if self._connection is None:
             raise Unknown("not connected to PostgreSQL")
         try:
             await self._connection.execute(f"LISTEN {channel}")
-            async for notice in self._connection.notifies():
-                yield notice.payload
+            pgconn = self._connection.pgconn
+            while True:
+                await readable(pgconn.socket)
+                pgconn.consume_input()
+                last = None
+                while (notice := pgconn.notifies()) is not None:
+                    last = notice
+                if last is not None:
+                    yield last.extra.decode()
         except (psycopg.Error, OSError) as error:
             await self.close()
             raise Unknown(first_line(error)) from error

@@ -33,6 +33,9 @@ class _Layer(Book):
     def count(self, entity: Entity) -> None:
         """Nothing: a trial has no digest."""
 
+    def touch(self, kind: str, key: object) -> None:
+        """Nothing: no table is written from a trial."""
+
     def _index(self, order: Order) -> None:
         if order.perm_id:
             self.by_perm_id[order.perm_id] = order.id

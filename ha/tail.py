@@ -24,6 +24,8 @@ from ha.beginning import NoBeginning, begin, log_begins
 PULSE_EVERY = 0.25
 MOST_OFF = 0.5
 """Seconds by which a leader's clock may differ from the database's (R8)."""
+TOGETHER = 0.005
+"""Seconds from one hint to the next that is looked at: what was committed meanwhile is read at once."""
 _BATCH = 500
 _LAST_READ = 0.5  # seconds
 
@@ -134,8 +136,18 @@ class Tail:
                         self.problem, self._cannot_begin = None, False
                 await self._read()
 
-    async def _read(self) -> None:
+    async def _follow(self) -> None:
+        """Read what a hint told of, without a pulse: the leader's proof is read at its own pace (R12)."""
+        async with self._reading:
+            read_at = await self._read()
+            if read_at is not None:  # nothing to read would also be what a log that became shorter looks like (R18)
+                self.caught_up_at = read_at
+
+    async def _read(self) -> float | None:
+        """Fold what is behind the book; when its end was asked for, None when there was nothing."""
+        before = self._book.seq
         while True:
+            started = self._clock()
             rows = await self.connection.run("events_after", {"after": self._book.seq, "limit": _BATCH})
             for row in rows:
                 self._book.apply(event := event_of(row))
@@ -143,7 +155,7 @@ class Tail:
                     self.seen_seq = 0  # an operator has looked: the log goes on from where it stands
             self.seen_seq = max(self.seen_seq, self._book.seq)
             if len(rows) < _BATCH:
-                return
+                return started if self._book.seq > before else None
 
     def _see(self, pulse: Row, now: float) -> None:
         self.reachable, self.pulsed_at, self.control = True, now, pulse["control"] or {}
@@ -195,10 +207,16 @@ class Tail:
 
     async def _tail_for_ever(self) -> None:
         while True:
+            self._wake.clear()  # a hint that comes while it reads counts for the next round
+            wait = PULSE_EVERY
             try:
                 if not self.connection.is_open:
                     await self.connection.open()
-                await self.catch_up()
+                if self._pulse_due_in() > 0.0:
+                    await self._follow()
+                    wait = self._pulse_due_in()
+                else:
+                    await self.catch_up()
             except StoreError as error:
                 if self.reachable:
                     logger.warning("PostgreSQL is away: {}", error)
@@ -214,12 +232,17 @@ class Tail:
                 if self.problem is None:
                     logger.error("the log cannot be folded: {}", error)
                 self.problem = str(error)
-            self._wake.clear()
             with contextlib.suppress(
                 TimeoutError
             ):  # `wait_for` would swallow a cancel that meets the hint (Python 3.11)
-                async with asyncio.timeout(PULSE_EVERY):
+                async with asyncio.timeout(wait):
                     await self._wake.wait()
+
+    def _pulse_due_in(self) -> float:
+        """Seconds for which a hint is answered without one; 0 where the next look has to be a whole one."""
+        if not self.reachable or self.problem is not None or self._book.seq == 0:
+            return 0.0
+        return max(0.0, self.pulsed_at + PULSE_EVERY - self._clock())
 
     async def _behind_the_archive(self) -> None:
         """What this replica would read next has left the log meanwhile: begin anew, from a checkpoint."""
@@ -233,6 +256,7 @@ class Tail:
                 await self._listener.open()
                 async for _ in self._listener.notifications("ledger"):
                     self._wake.set()
+                    await asyncio.sleep(TOGETHER)
             except StoreError:
                 await asyncio.sleep(PULSE_EVERY)  # the tail reads by itself meanwhile
 

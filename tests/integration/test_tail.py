@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from engine.book import Book
 from engine.events import Draft, Kind
+from ha import tail as tail_module
 from ha.tail import Tail
 from tests.integration.pg_fixture import Urls
+from tests.integration.sim_fixture import until
 from tests.integration.test_fence import committer
 from tests.integration.test_operate import go_back
 
@@ -85,3 +89,75 @@ async def test_a_hint_at_the_moment_of_the_stop_does_not_keep_the_tail_running(u
         async with asyncio.timeout(3.0):
             await tail.stop()
     await tail.close()
+
+
+class Told(Tail):
+    """A tail that only hints wake, once it has pulsed; it notes the statements that it runs."""
+
+    def __init__(self, urls: Urls) -> None:
+        super().__init__(Book(), urls.adapter, "b")
+        self.book, self.statements, self.meanwhile = self._book, list[str](), list[Any]()
+        self.writer: Any = None
+        run = self.connection.run
+
+        async def noted(name: str, *given: Any, **named: Any) -> Any:
+            self.statements.append(name)
+            rows = await run(name, *given, **named)
+            for do in self.meanwhile:
+                await do()
+            return rows
+
+        self.connection.run = noted  # type: ignore[method-assign]
+
+
+@pytest.fixture
+async def told(urls: Urls, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Told]:
+    """It stands at the head of a log of one event, and nothing but a hint makes it look again."""
+    monkeypatch.setattr(tail_module, "PULSE_EVERY", 3600.0)
+    made = Told(urls)
+    writer = await committer(urls, Book())
+    await writer.commit([Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))])
+    made.writer = writer
+    made.start()
+    await until(lambda: made._listener.is_open and made.caught_up_at > 0 and not made._reading.locked(), "it tails")
+    await writer.commit(
+        [Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))]
+    )  # LISTEN may have come after the first hint
+    await until(lambda: made.book.seq == 2, "a hint wakes it")
+    yield made
+    await made.close()
+    await writer.close()
+
+
+@pytest.mark.rule(21)
+async def test_a_hint_is_answered_by_reading_the_events_alone(told: Told) -> None:
+    told.statements.clear()
+    before = told.caught_up_at
+    await told.writer.commit([Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))])
+    await until(lambda: told.book.seq == 3 and told.caught_up_at > before, "it stands at the head, and knows it")
+    assert set(told.statements) == {"events_after"}
+
+
+@pytest.mark.rule(21)
+async def test_a_hint_that_comes_while_the_log_is_read_is_not_lost(told: Told) -> None:
+    """What was committed behind the reading statement's back has no other hint."""
+    writer = told.writer
+
+    async def commit_once() -> None:
+        told.meanwhile.clear()
+        await writer.commit([Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))])
+        told._wake.set()  # its hint, at the worst moment: the answer without it is here, and not folded yet
+
+    told.meanwhile.append(commit_once)
+    await writer.commit([Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))])
+    await until(lambda: told.book.seq == 4, "both are read")
+
+
+@pytest.mark.rule(21)
+async def test_hints_that_come_together_are_one(told: Told) -> None:
+    writer = told.writer
+    told.statements.clear()
+    for _ in range(50):
+        await writer.commit([Draft(Kind.SESSION_CLOSED, {}, datetime.now(UTC))])
+    await until(lambda: told.book.seq == 52, "all of them are read")
+    assert len(told.statements) < 50

@@ -1,4 +1,4 @@
-"""When the writing task writes: at once what somebody waits for, evidence in company. The log itself is in the integration tests."""
+"""When the writing task writes: at once what somebody waits for, evidence in company. The log itself: in the integration tests."""
 
 from __future__ import annotations
 

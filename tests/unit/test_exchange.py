@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.exchange import exchange
+from engine.exchange import exchange, readable
 from engine.store import DIRECT, QUERIES, numbered
 
 
@@ -97,3 +97,13 @@ def test_parameters_are_numbered_in_the_order_in_which_they_are_named_first() ->
     assert numbered("SELECT %(b)s, %(a)s, %(b)s LIKE 'x%%'") == (b"SELECT $1, $2, $1 LIKE 'x%'", ("b", "a"))
     assert all(b"%(" not in text and len(names) == text.count(b"$") for text, names in DIRECT.values())
     assert DIRECT.keys() <= QUERIES.keys()
+
+
+async def test_waiting_for_something_to_read_leaves_nothing_on_the_event_loop_and_reads_nothing(libpq: Libpq) -> None:
+    waiting = asyncio.create_task(readable(libpq.socket))
+    await asyncio.sleep(0)
+    libpq.far.send(b"a")
+    await waiting
+    assert await watched(libpq) == (False, False)
+    libpq.consume_input()
+    assert libpq.get_result() == "a"
