@@ -32,6 +32,7 @@ class Licences:
         self._pace = OrderPace(settings.order_rate, settings.order_rate_per_symbol)
         self._next_broker_id = 1
         self.deciding: set[str] = set()  # orders about which a decision of the desk's own is being committed
+        self.coming: dict[str, tuple[str, str]] = {}  # accepted without a licence, on their way to the log -> contract
         self.unwritten: set[str] = set()  # orders whose licence is on its way to the log or to the wire
         self.unacknowledged: dict[str, float] = {}  # order id -> CLOCK_BOOTTIME of its write, on the present session
         self.second_look: frozenset[tuple[str, str]] = (
@@ -42,6 +43,7 @@ class Licences:
         """A term begins."""
         self.deciding.clear()
         self.unwritten.clear()
+        self.coming.clear()
         self.second_look = frozenset()
 
     def session_opened(self, floor: int) -> None:
@@ -115,7 +117,9 @@ class Licences:
 
     def _queued(self) -> bool:
         """Whether something older is to be sent first; what its contract's hold keeps back holds nobody else up."""
-        return bool(self.deciding) or any(not self.frozen(self._book.orders[oid]) for oid in self._book.queued)
+        if self.deciding or any(contract not in self.second_look for contract in self.coming.values()):
+            return True
+        return any(not self.frozen(self._book.orders[oid]) for oid in self._book.queued)
 
 
 def never_written(book: Book, epoch: int, written: Collection[str]) -> list[Draft]:

@@ -155,6 +155,7 @@ class Desk:
             account, symbol, count = accounts[members[0]], new[members[0]].symbol, len(members)
             licensed = licensed and self._licences.may(account, symbol, self._clock(), count)
             licences = self._licences.issue(members) if licensed else {}
+            self._licences.coming |= {} if licensed else dict.fromkeys(members, (account, symbol))
             family = root_of(members[0], parents) if count > 1 else None
             for oid in members:
                 payload = intent.accepted(wanted[oid], accounts[oid], new[oid], parents.get(oid), family)
@@ -190,6 +191,7 @@ class Desk:
                 self.carry_out(events)
             for oid, answer in answers.items():
                 self._licences.unwritten.discard(oid)
+                self._licences.coming.pop(oid, None)
                 self.cancels.decided(oid)
                 if not answer.done():
                     answer.set_result(result_of(self.book.orders.get(oid), outcome, why))

@@ -294,6 +294,24 @@ async def test_nothing_overtakes_an_order_whose_licence_is_being_taken_back() ->
     ]
 
 
+@pytest.mark.rule(9)
+async def test_order_on_its_way_to_the_log_without_a_licence_is_not_overtaken_when_the_gate_opens() -> None:
+    scene = Scene(LateCommitter)
+    scene.shut()
+    first = asyncio.ensure_future(scene.place("first"))
+    await asyncio.sleep(0)
+    scene.permit.shut.clear()  # and before the first one is in the queue
+    second = asyncio.ensure_future(scene.place("second"))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        scene.committer.commit_all()
+        scene.tick()
+    scene.committer.commit_all()
+    assert [o.reference for o in scene.wire.placed] == [
+        str(Reference(scene.desk.tag, 5, (await one).id)) for one in (first, second)
+    ]
+
+
 # ---- the queue behind the gate
 
 
