@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from ha.demo.broker_record import OUR_PREFIX, BrokerRecord, Taken
 from ha.demo.history import ClientOrder, History, Outcome
 from ha.demo.ledger import Ledger, Row
+
+ON_ITS_WAY = timedelta(seconds=0.5)
+"""For so long after a break's time an order may reach the broker that was licensed before the break was in the log."""
 
 # final states that explain why an accepted order never reached the broker
 _EXPLAINED = frozenset({"EXPIRED", "REJECTED", "CANCELLED"})
@@ -143,13 +147,16 @@ def phantoms(
 
 
 def sent_while_held(record: BrokerRecord, ledger: Ledger) -> list[Finding]:
-    """Orders of ours that the broker took for a symbol while a break held it; the doubtful order itself may surface."""
+    """Orders of ours that the broker took for a symbol while a break held it; the doubtful order itself may surface.
+
+    A break's time is that of its decision: what was licensed before its commit is still on its way then.
+    """
     found = []
     for taken in record.taken:
         if taken.reference is None or taken.twin:
             continue
         for hold in ledger.holds:
-            if hold.covers(taken.symbol, taken.at) and hold.order_id != taken.reference.id:
+            if hold.covers(taken.symbol, taken.at - ON_ITS_WAY) and hold.order_id != taken.reference.id:
                 row = ledger.by_id.get(taken.reference.id)
                 why = f"{taken.order_ref} taken for {taken.symbol}, which break {hold.break_id} holds"
                 found.append(Finding(taken.reference.id, row.client_order_id if row else None, why))

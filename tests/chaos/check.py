@@ -91,6 +91,8 @@ CHECKS = (
     Check("booked_twice", "G5 R27", log.booked_twice, "an execution stands in the log once for each revision"),
     Check("judged_too_soon", "G6 R3", log.judged_too_soon, "no order of the present session is called absent"),
     Check("absent_yet_there", "G6 R23", broker.absent_yet_there, "what a complete snapshot did not show was not at the broker"),
+    Check("ended_yet_alive", "G6 R25", broker.ended_yet_alive, "no order is ended here that the broker had not ended"),
+    Check("licensed_while_held", "G6 R1", log.licensed_while_held, "nothing is licensed for a contract that a break holds"),
     Check("doubted_yet_taken", "G6 R1", broker.doubted_yet_taken, "nothing that the broker took stays in doubt"),
     Check("expired_early", "G6 R8", log.expired_early, "what was never sent expires by its age and nothing else"),
     Check("licensed_late", "R8", log.licensed_late, "what is too old is not licensed any more"),

@@ -119,6 +119,23 @@ def absent_yet_there(facts: Facts) -> Iterator[str]:
             yield f"order {row.order_id} was called absent by a complete snapshot, and the broker had it since {since:%H:%M:%S}"
 
 
+def ended_yet_alive(facts: Facts) -> Iterator[str]:
+    """R25: an order that the broker took is called cancelled or rejected only when the broker has ended it."""
+    taken: dict[str, set[int]] = {}
+    for one in our_orders(facts.journal, facts.client_id):
+        assert one.taken.reference is not None
+        taken.setdefault(one.taken.reference.id, set()).add(one.taken.perm_id)
+    ended: dict[int, datetime] = {}
+    for entry in facts.journal:
+        if entry["kind"] in ("cancelled", "rejected") and entry.get("perm_id") is not None:
+            ended.setdefault(int(entry["perm_id"]), time_of(entry))
+    for row in facts.log:
+        if row.kind not in ("order_cancelled", "order_rejected") or row.order_id not in taken:
+            continue
+        if not any(perm_id in ended and ended[perm_id] <= row.at for perm_id in taken[row.order_id]):
+            yield f"event {row.seq} ends order {row.order_id}, which the broker had not ended then"
+
+
 def kept_too_long(facts: Facts) -> Iterator[str]:
     """R6: what the gateway kept while its link was lost and gave to IB beyond its age is cancelled.
 

@@ -99,6 +99,25 @@ def judged_too_soon(facts: Facts) -> Iterator[str]:
             yield f"order {row.order_id} is in doubt, and its session {present} is the present one"
 
 
+def licensed_while_held(facts: Facts) -> Iterator[str]:
+    """R1: no order is licensed for a contract while a break holds it, but for one that names the break."""
+    held: dict[str, tuple[str, str]] = {}
+    orders: dict[str | None, Row] = {}
+    for row in facts.log:
+        if row.kind == "order_accepted":
+            orders[row.order_id] = row
+        if row.kind == "break_opened" and row.payload.get("holds"):
+            held[str(row.payload["id"])] = str(row.payload.get("account", "")), str(row.payload.get("symbol"))
+        elif row.kind == "break_resolved":
+            held.pop(str(row.payload["id"]), None)
+        elif row.licenses and row.order_id in orders:
+            asked = orders[row.order_id].payload
+            for found, (account, symbol) in held.items():
+                named = (asked.get("extra") or {}).get("break_id") == found
+                if symbol == asked.get("symbol") and account in ("", asked.get("account")) and not named:
+                    yield f"event {row.seq} licenses order {row.order_id} for {symbol}, which break {found} holds"
+
+
 def booked_twice(facts: Facts) -> Iterator[str]:
     """R27: an execution stands in the log once for each of its revisions."""
     seen: set[tuple[object, ...]] = set()

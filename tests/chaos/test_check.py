@@ -379,6 +379,35 @@ def test_an_order_that_the_broker_had_and_a_complete_snapshot_did_not_show_is_fo
     assert world.examined().problems == []
 
 
+@pytest.mark.check("ended_yet_alive")
+@pytest.mark.rule(25)
+@pytest.mark.guarantee(6)
+def test_an_order_that_is_ended_here_and_lives_at_the_broker_is_found(world: World) -> None:
+    world.wrote("order_cancelled", 4000, 2, id_of(50), reason="cancelled before it was sent")
+    world.reached("cancelled", 3900, perm_id=906)
+    world.wrote("order_cancelled", 4000, 2, id_of(6))
+    assert world.examined().problems == []
+    world.wrote("order_rejected", 4000, 2, id_of(7))
+    assert the_problem(world) == f"event 43 ends order {id_of(7)}, which the broker had not ended then"
+
+
+@pytest.mark.check("licensed_while_held")
+@pytest.mark.rule(1)
+@pytest.mark.guarantee(6)
+def test_an_order_licensed_for_a_contract_that_a_break_holds_is_found(world: World) -> None:
+    here = {"account": "DU1", "symbol": "IBM"}
+    world.wrote("break_opened", 4000, 2, id="B1", holds=True, **here)
+    world.wrote("break_opened", 4000, 2, id="B2", holds=False, account="DU1", symbol="SPY")
+    for number, fields in enumerate(({"symbol": "SPY"}, {"account": "DU2"}, {"extra": {"break_id": "B1"}}), start=50):
+        world.wrote("order_accepted", 4100, 2, id_of(number), session=2, broker_order_id=number, **here | fields)
+    assert world.examined().problems == []
+    world.wrote("order_accepted", 4100, 2, id_of(60), session=2, broker_order_id=60, **here)
+    assert the_problem(world) == f"event 46 licenses order {id_of(60)} for IBM, which break B1 holds"
+    world.log[-1] = replace(world.log[-1], kind="break_resolved", payload={"id": "B1"})
+    world.wrote("order_accepted", 4100, 2, id_of(61), session=2, broker_order_id=61, **here)
+    assert world.examined().problems == []
+
+
 @pytest.mark.check("kept_too_long")
 @pytest.mark.rule(6)
 def test_an_order_that_ib_was_given_beyond_its_age_and_that_nobody_cancelled_is_found(world: World) -> None:

@@ -42,6 +42,7 @@ class Load:
     cancel_share: float = 0.15
     repeat_for: float | None = None
     """Seconds for which an order that nobody answers is repeated; None = to the end."""
+    limit_share: float = 0.5
 
 
 @asynccontextmanager
@@ -53,7 +54,7 @@ async def flowing(
     log: Path,
     seed: int,
     token: str | None = None,
-    limit_share: float = 0.5,
+    limit_share: float | None = None,
 ) -> AsyncIterator[Child]:
     """Orders of `seed` on these contracts, from a process of its own that writes every step into `history`.
 
@@ -61,7 +62,8 @@ async def flowing(
     """
     argv = [sys.executable, "-m", "adapter_client.traffic", "--history", str(history), f"--seed={seed}"]
     argv += [f"--rate={load.rate}", f"--seconds={load.seconds}", f"--settle={load.settle}"]
-    argv += [f"--limit-share={limit_share}", f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
+    limits = load.limit_share if limit_share is None else limit_share
+    argv += [f"--limit-share={limits}", f"--cancel-share={load.cancel_share}", f"--symbols={','.join(prices)}"]
     argv += [] if load.repeat_for is None else [f"--repeat-for={load.repeat_for}"]
     argv += [f"--price={symbol}={price}" for symbol, price in prices.items()]
     argv += [f"--url={url}" for url in urls]

@@ -65,7 +65,7 @@ LEDGER = (
         own=(
             "tests/unit/test_plan.py::test_order_that_was_seen_and_then_is_gone_keeps_its_state_and_holds_its_contract",
         ),
-        judged=OnCluster("a gateway that forgets its last orders"),
+        judged=OnCluster("a gateway whose list is old at a takeover"),
     ),
     Mutant(
         rule=26, name="R26_any_second_one", says="a second order is cancelled whoever's it may be",

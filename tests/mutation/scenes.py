@@ -62,11 +62,12 @@ class Beneath:
 
     lasting: OfGateway
     faults: tuple[Fault, ...]
+    after: float = 0.2
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         lasting = asyncio.create_task(self.lasting.strike(on))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(self.after)
         try:
             bites = [await fault.strike(on) for fault in self.faults]
         finally:
@@ -97,10 +98,14 @@ SCENES: Mapping[str, Scene] = {
     "a gateway that rolls its ids back": Scene(
         lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "rollback_ids": 20}))], Load(rate=30.0, seconds=6.0)
     ),
-    "a gateway that forgets its last orders": Scene(
-        lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "lose_ms": 1000}))], Load(rate=30.0, seconds=6.0)
+    "a gateway whose list is old at a takeover": Scene(
+        lambda: [Step(0.5, Beneath(OfGateway("stale_orders", {}, 9.0), (Kill("leader"),), after=2.0))],
+        Load(rate=30.0, seconds=6.0, limit_share=1.0),
     ),
-    "a gateway that doubles orders": Scene(lambda: [Step(1.5, OfGateway("twin", {"next": 2}))]),
+    "a gateway that doubles orders": Scene(
+        lambda: [Step(1.5, OfGateway("twin", {"next": 1}))],
+        Load(rate=30.0, seconds=4.0, cancel_share=0.0, limit_share=1.0),
+    ),
     "a list without an end at a takeover": Scene(
         lambda: [
             Step(1.5, Beneath(OfGateway("no_end", {"request": "open_orders"}, 7.0), (DropAcks(6), Kill("leader"))))

@@ -335,9 +335,9 @@ def in_doubt(world: World, **fields: Any) -> None:
 @pytest.mark.check("sent_while_held")
 def test_an_order_sent_for_a_contract_that_a_break_holds_is_caught(world: World) -> None:
     in_doubt(world)
-    world.whole(6, 340)  # taken at 344, before the break
+    world.whole(6, 840)  # taken at 844: the break is of 350, and the order may have been on its way for half a second
     assert world.verdict().ok
-    world.whole(7, 360, epoch=2, session=2)
+    world.whole(7, 860, epoch=2, session=2)
     verdict = world.verdict()
     assert [case.client_order_id for case in verdict.sent_while_held] == ["k7"]
     assert not verdict.ok
@@ -347,11 +347,11 @@ def test_an_order_sent_for_a_contract_that_a_break_holds_is_caught(world: World)
 
 def test_a_hold_ends_when_its_break_is_resolved_and_binds_its_own_symbol_only(world: World) -> None:
     in_doubt(world)
-    world.placed(6, 360)
-    world.took(6, 364, symbol="MSFT")
+    world.placed(6, 860)
+    world.took(6, 864, symbol="MSFT")
     world.ledger(6, "WORKING", perm_id=906)
     assert world.verdict().ok
-    world.whole(7, 460)
+    world.whole(7, 960)
     assert not world.verdict().ok
     world.breaks[0]["resolved_at"] = at(400)
     world.orders[4]["state"] = "CANCELLED"
@@ -363,7 +363,7 @@ def test_a_break_that_holds_nothing_and_the_doubtful_order_that_surfaces_are_no_
     world.took(5, 500, session=2)
     assert world.verdict().ok
     in_doubt(world, holds=False)
-    world.whole(7, 560)
+    world.whole(7, 960)
     assert world.verdict().sent_while_held == []
 
 
