@@ -55,6 +55,8 @@ class Twin:
     perm_ids: tuple[int, ...]
     cancelled: bool
     reported: bool
+    filled: bool = False
+    """Both were: there was nothing left to cancel (R26)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,16 @@ def doubts(record: BrokerRecord, ledger: Ledger) -> list[InDoubt]:
 
 
 def twins(record: BrokerRecord, ledger: Ledger) -> list[Twin]:
-    """Every order that the broker doubled: one of the two must be cancelled, and a break must have named the order."""
+    """Every order that the broker doubled: one of the two must be cancelled, unless both filled first, and a
+    break must have named the order."""
     found = []
     for doubled in (taken for taken in record.taken if taken.twin and taken.reference is not None):
         assert doubled.reference is not None
         order_id = doubled.reference.id
         perm_ids = tuple(taken.perm_id for taken in record.of_order(order_id))
         cancelled = any(record.state(perm_id) == "cancelled" for perm_id in perm_ids)
-        found.append(Twin(order_id, perm_ids, cancelled, reported=bool(ledger.breaks.get(order_id))))
+        filled = all(record.state(perm_id) == "filled" for perm_id in perm_ids)
+        found.append(Twin(order_id, perm_ids, cancelled, bool(ledger.breaks.get(order_id)), filled))
     return found
 
 

@@ -92,8 +92,8 @@ class Verdict:
 
     @property
     def twins_missed(self) -> list[Twin]:
-        """Twins of the broker's making that were not both cancelled and reported."""
-        return [twin for twin in self.twins if not (twin.cancelled and twin.reported)]
+        """Twins of the broker's making that were not reported, or not cancelled although there was something to cancel."""
+        return [twin for twin in self.twins if not (twin.reported and (twin.cancelled or twin.filled))]
 
     @property
     def ok(self) -> bool:

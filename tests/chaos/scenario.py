@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.chaos.check import Bite, Entry, Examined, Facts, Overlap, Probe, Row,
 from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, INTENT_AGE, Cluster
 from tests.chaos.evidence import stopwatch
 from tests.chaos.faults import Fault
+from tests.chaos.held import licensed_while_held
 from tests.chaos.traffic import Load, Prober, finished, flowing, moving_market
 
 FIGURES = "CHAOS_FIGURES"
@@ -196,8 +197,10 @@ async def _outcome(
         since=since, intent_age=INTENT_AGE, in_doubt=settled.verdict.in_doubt, leaders=await cluster.leaders(),
         before=before, silences=settled.verdict.silences, standing=standing, budget=HEALS_WITHIN,
     )  # fmt: skip
+    held = licensed_while_held(settled.verdict.sent_while_held, log)
+    verdict = replace(settled.verdict, sent_while_held=held)
     return Outcome(
-        name=name, verdict=settled.verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,
+        name=name, verdict=verdict, examined=examine(facts), notes=settled.notes, bites=bites, history=history,
         entries=entries, journal=journal, log=log, probes=probes, terms=settled.history, since=since, epoch_before=epoch_before,
         epoch_after=cluster.epoch(), last_words=cluster.last_words(),
     )  # fmt: skip

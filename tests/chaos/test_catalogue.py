@@ -20,7 +20,7 @@ from tests.chaos.traffic import Load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(400)]
 
-RATE = 25.0
+RATE = 30.0
 AT_MOST = 300.0  # seconds of orders in one play
 SEED = 4
 

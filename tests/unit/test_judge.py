@@ -247,6 +247,17 @@ def test_a_twin_of_the_brokers_making_is_no_duplicate_but_must_be_cancelled_and_
     assert reported_only.verdict().ok
 
 
+@pytest.mark.rule(26)
+def test_a_twin_of_which_both_filled_leaves_nothing_to_cancel_and_must_be_reported(world: World) -> None:
+    world.took(0, 300, perm_id=990, code="twin")
+    for perm_id in (900, 990):
+        world.wrote("execution", 310, perm_id=perm_id, order_ref=ref_of(0), exec_id=f"0007.{perm_id}.01", symbol="AAPL",
+                    side="BUY", quantity="10", price="190")  # fmt: skip
+    assert len(world.verdict().twins_missed) == 1
+    world.breaks = [{"id": 1, "order_id": id_of(0), "symbol": "AAPL", "resolved_at": None}]
+    assert world.verdict().twins_missed == []
+
+
 def test_a_duplicate_beside_a_twin_is_still_a_duplicate(world: World) -> None:
     world.took(0, 300, perm_id=990, code="twin")
     world.took(0, 310, perm_id=991)
