@@ -330,7 +330,7 @@ class Committer:
             seq += len(group.events)
         rows = json.dumps([_row(event) for group in groups for event in group.events])
         failpoint.hit("commit.before_send")
-        self._behind_the_send([group.meanwhile for group in groups[:PREPARED] if group.meanwhile is not None])
+        self._behind_the_send([group.meanwhile for group in groups if group.meanwhile is not None][:PREPARED])
         try:
             await self._append_until_known(rows)
         except asyncio.CancelledError:
