@@ -211,14 +211,15 @@ class Gateway:
         """Ends a turn: the journal to disk, then the answers to the clients, then the clock for what is due."""
         due = self.book.at(self.now())
         self.journal.flush()
-        if self.frozen:
-            self.faults.struck["freeze"] += bool(self._touched)
-        else:
+        if self._touched and self.faults.strikes("freeze"):
+            pass  # what there is to say waits
+        elif not self.frozen:
             delay = self.faults.milliseconds("delay") / 1000
             touched, self._touched = self._touched, {}
             for session in touched:
                 session.out.write(delay)
-            self.faults.struck["delay"] += bool(delay and touched)
+            if touched:
+                self.faults.strikes("delay")
         if due == self._due_at:
             return
         if self._due is not None:
