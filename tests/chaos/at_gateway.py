@@ -13,6 +13,10 @@ from tests.chaos.check import Bite
 from tests.chaos.cluster import CLIENT_ID, Cluster
 from tests.chaos.faults import DidNotBite, Fault, now
 
+HANDSHAKE = b"API\0\0\0\0\tv157..178"
+"""What a client says first, without startApi: the answer costs nobody a session."""
+PATIENCE = 8.0
+"""Seconds for which a fault stays on beyond its time when nothing has come yet that it could take effect on."""
 AT_ONCE = {"restart", "logout", "link_down", "close_sessions", "midnight", "farm_down"}
 """What the journal shows as soon as it is switched on; all others wait for something to take effect on."""
 _SHOWN_BY = {
@@ -41,12 +45,13 @@ class AtGateway:
         try:
             if self.meanwhile is not None:
                 other = await self.meanwhile.strike(on)
-            await self._over(on)
+            deaf = self.name == "freeze" and not await _answers(on)
+            await self._over(on, struck)
         finally:
             ended = now()
             await mend(on, self.name)
         shown = [entry for entry in await on.journal() if entry["seq"] > before]
-        evidence = self._evidence(shown, await _struck(on, self.name) - struck)
+        evidence = self._evidence(shown, await _struck(on, self.name) - struck + deaf)
         said = " ".join([self.name, *(f"{key}={value}" for key, value in self.parameters.items())])
         if other is not None:
             said, evidence = f"{other.fault} while the gateway has {said}", f"{other.evidence}; {evidence}"
@@ -54,12 +59,15 @@ class AtGateway:
         refused = tuple(e["perm_id"] for e in shown if self.name == "reject" and e["kind"] == "rejected")
         return Bite(f"gateway: {said}", at, evidence, None, ended, refused)
 
-    async def _over(self, on: Cluster) -> None:
-        """Wait until the time is up, or the fault is used up."""
-        end = asyncio.get_running_loop().time() + self.seconds
-        while (left := end - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(min(left, 0.05))
-            if "next" in self.parameters and self.name not in (await on.broker("GET", "/faults"))["faults"]:
+    async def _over(self, on: Cluster, struck: int) -> None:
+        """Wait until the time is up, or the fault is used up; longer, where it has found nothing to take effect on yet."""
+        began = asyncio.get_running_loop().time()
+        while (took := asyncio.get_running_loop().time() - began) < self.seconds + PATIENCE:
+            await asyncio.sleep(0.05)
+            if "next" in self.parameters:
+                if self.name not in (await on.broker("GET", "/faults"))["faults"]:
+                    return
+            elif took >= self.seconds and (self.name in (*AT_ONCE, "freeze") or await _struck(on, self.name) > struck):
                 return
 
     def _evidence(self, shown: list[dict[str, Any]], struck: int) -> str:
@@ -92,6 +100,21 @@ async def mend(on: Cluster, *names: str) -> None:
     for name in names or (await on.broker("GET", "/faults"))["faults"]:
         if name not in {"restart", "close_sessions", "correction", "midnight"}:
             await on.broker("DELETE", f"/faults/{name}")
+
+
+async def _answers(on: Cluster) -> bool:
+    """Whether the gateway answers a handshake."""
+    writer = None
+    try:
+        async with asyncio.timeout(0.4):
+            reader, writer = await asyncio.open_connection("127.0.0.1", on.ports.gateway)
+            writer.write(HANDSHAKE)
+            return bool(await reader.read(1))
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 async def _struck(on: Cluster, name: str) -> int:

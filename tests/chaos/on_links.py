@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.chaos.at_gateway import HANDSHAKE
 from tests.chaos.check import Bite
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import DidNotBite, now
@@ -21,7 +22,7 @@ _NO_ANSWER = 0.5
 """Seconds without an answer that count as none."""
 _QUESTIONS = {  # what makes whoever is at the other end say something, and no more
     "postgres": struct.pack("!ii", 8, 80877103),  # SSLRequest
-    "gateway": b"API\0\0\0\0\tv157..178",  # the handshake without startApi
+    "gateway": HANDSHAKE,
 }
 _HTTP = b"GET /health HTTP/1.0\r\n\r\n"
 

@@ -136,9 +136,9 @@ PASSAGES = {
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("submit.before_commit", "commit.before_send"),
-        ("submit.after_write", "inbound.before_commit"),
-        ("commit.after_answer", "submit.before_write"),
+        pytest.param("submit.before_commit", "commit.before_send", marks=pytest.mark.slow),
+        pytest.param("submit.after_write", "inbound.before_commit", marks=pytest.mark.slow),
+        ("commit.after_answer", "submit.before_write"),  # of the others' deaths one by one, see test_catalogue.py
     ],
 )
 async def test_a_leader_that_dies_on_an_orders_way_leaves_it_lost_nowhere_and_sent_once(
@@ -159,7 +159,7 @@ async def test_a_leader_that_dies_on_an_orders_way_leaves_it_lost_nowhere_and_se
 @pytest.mark.guarantee(4)
 @pytest.mark.parametrize(
     "phase",
-    ["claimed", "repaired", *(pytest.param(p, marks=pytest.mark.slow) for p in ("won", "admitted", "collected"))],
+    ["repaired", *(pytest.param(p, marks=pytest.mark.slow) for p in ("won", "claimed", "admitted", "collected"))],
 )
 async def test_a_takeover_that_dies_in_a_phase_is_done_by_the_next_one(cluster: Cluster, phase: str) -> None:
     point = f"takeover.{phase}"
