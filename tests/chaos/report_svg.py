@@ -192,7 +192,7 @@ def _tick(seconds: float) -> float:
 
 def title_of(one: Struck) -> str:
     """What a reader sees who points at a fault."""
-    said = [one.words, one.evidence, f"{one.asked} orders were asked for in the second around it"]
+    said = [one.words, one.evidence, f"{one.asked} orders were asked for within a second of it"]
     if one.came is Came.QUIET:
         said.append("too few to count")
     elif one.silence_ms is not None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Protocol
 
+SHORT = 5.0  # seconds
 STROKES = (4, 6)  # a round
 GAP = (0.5, 3.0)  # seconds for which a stroke lets the pair lead before it
 FIRST_AFTER = 1.5  # seconds of orders that a round begins with
@@ -95,6 +96,11 @@ def excludes(one: Choice, two: Choice) -> bool:
     return one.alone or two.alone or one.kind == two.kind or both_fell or bool(shared)
 
 
+def cards(choice: Choice) -> int:
+    """How often a fault comes in one deal: what is quickly over, and leaves room for others, comes more often."""
+    return 1 if choice.alone or choice.lasts > SHORT else 3
+
+
 def rounds(seed: int, choices: Sequence[Choice]) -> Iterator[Plan]:
     """Rounds without end, numbered from 1. Raises ValueError when there is nothing to choose from."""
     if not choices:
@@ -107,7 +113,7 @@ def rounds(seed: int, choices: Sequence[Choice]) -> Iterator[Plan]:
         strokes = []
         for place in range(rng.randint(*STROKES)):
             if not deck:
-                deck = sorted(choices, key=lambda choice: choice.name)
+                deck = [choice for choice in sorted(choices, key=lambda one: one.name) for _ in range(cards(choice))]
                 rng.shuffle(deck)
             after = FIRST_AFTER if place == 0 else round(rng.uniform(*GAP), 1)
             whole = place == 0 or rng.random() < WHOLE
