@@ -7,7 +7,7 @@ an order that surfaces later is found, and cancelled (R1).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,10 @@ from tests.chaos.cluster import Cluster
 
 LOOKS_EVERY = 0.5
 THINKS_FOR = timedelta(seconds=1.5)
-ANSWER = {"resolution": "dead", "reason": "the broker's list does not show it"}
+DEAD = {"resolution": "dead", "reason": "the broker's list does not show it"}
+SEEN = {"resolution": "seen", "reason": "somebody has read it"}
+READ_AT_ONCE = frozenset({"reopened"})  # these breaks tell something that the pair has dealt with already
+READ_BETWEEN_ROUNDS = READ_AT_ONCE | {"twin"}  # and these, once the judge has seen that it did
 
 
 @asynccontextmanager
@@ -44,18 +47,19 @@ async def _look_for_ever(cluster: Cluster, called: list[str]) -> None:
 
 
 async def tidied(cluster: Cluster, within: float) -> None:
-    """Return when nothing is in doubt, or the time is up."""
+    """Return when nothing is in doubt and all is read, or the time is up. For the time between two rounds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within), Fetch(timeout=5.0, token=cluster.token) as fetch:
             while True:
                 with suppress(FetchFailed, aiohttp.ClientError, OSError):
-                    if not (await look(cluster, fetch))[1]:
+                    if not (await look(cluster, fetch, READ_BETWEEN_ROUNDS))[1]:
                         return
                 await asyncio.sleep(LOOKS_EVERY)
 
 
-async def look(cluster: Cluster, fetch: Fetch) -> tuple[list[str], bool]:
-    """Answer what is in doubt for long enough; returns the orders called dead, and whether any was in doubt.
+async def look(cluster: Cluster, fetch: Fetch, readable: Collection[str] = READ_AT_ONCE) -> tuple[list[str], bool]:
+    """Answer what is in doubt for long enough, and the breaks of these kinds; returns the orders that were called dead,
+    and whether there was anything to answer.
 
     Raises FetchFailed, aiohttp.ClientError. What one answer is refused for is no reason to leave the others.
     """
@@ -63,17 +67,18 @@ async def look(cluster: Cluster, fetch: Fetch) -> tuple[list[str], bool]:
     if leader is None:
         return [], True
     api = f"{cluster.urls[leader]}/api/v1"
-    doubtful = {order["id"] for order in (await fetch.get(f"{api}/orders?state=IN_DOUBT"))["orders"]}
-    if not doubtful:
+    breaks = [one for one in (await fetch.get(f"{api}/breaks"))["breaks"] if one["resolved_at"] is None]
+    if not breaks:
         return [], False
-    breaks = (await fetch.get(f"{api}/breaks"))["breaks"]
+    doubtful = {order["id"] for order in (await fetch.get(f"{api}/orders?state=IN_DOUBT"))["orders"]}
     shown = [parse_reference(one["order_ref"]) for one in (await cluster.broker("GET", "/orders"))["orders"]]
-    there = {reference.id for reference in shown if reference is not None}
-    called = []
-    for one in breaks:
-        order, old = one["order_id"], datetime.now(UTC) - datetime.fromisoformat(one["opened_at"]) >= THINKS_FOR
-        if one["resolved_at"] is None and old and order in doubtful and order not in there:
-            with suppress(FetchFailed):
-                await fetch.post(f"{api}/breaks/{one['id']}", ANSWER)
-                called.append(order)
-    return called, True
+    dead = doubtful - {reference.id for reference in shown if reference is not None}
+    called, old = [], datetime.now(UTC) - THINKS_FOR
+    for one in (one for one in breaks if datetime.fromisoformat(one["opened_at"]) <= old):
+        with suppress(FetchFailed):
+            if one["order_id"] in dead:
+                await fetch.post(f"{api}/breaks/{one['id']}", DEAD)
+                called.append(one["order_id"])
+            elif one["kind"] in readable and one["order_id"] not in doubtful:
+                await fetch.post(f"{api}/breaks/{one['id']}", SEEN)
+    return called, bool(doubtful) or any(one["kind"] in readable for one in breaks)

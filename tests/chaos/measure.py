@@ -60,11 +60,16 @@ def strikes(
         asked = asked_around(bite.at, history)
         later = next((other.at for _, _, other in bites[place + 1 :] if other.at > bite.at), None)
         yield Struck(
-            name=name, kind=kind, came=Came.BIT if asked >= LEAST_ASKED else Came.QUIET, words=bite.fault,
+            name=name, kind=kind, came=Came.BIT if asked >= LEAST_ASKED else Came.QUIET, words=plain(bite.fault),
             evidence=bite.evidence, at=since(start, bite.at),
             ended=None if bite.ended is None else since(start, bite.ended), replica=bite.replica, asked=asked,
             silence_ms=silence_of(bite.at, later, taken), beside=_beside(bite, [other for _, _, other in bites]),
         )  # fmt: skip
+
+
+def plain(words: str) -> str:
+    """A fault's words without the marks for who is meant: `peer-{leader} cut`."""
+    return words.replace("{", "").replace("}", "")
 
 
 def _beside(bite: Bite, all_: Sequence[Bite]) -> bool:

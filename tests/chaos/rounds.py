@@ -130,7 +130,7 @@ class Strikes:
             setting.came(Came.MISSED)
         else:
             self.bites.append((act.name, entry.kind, bite))
-            setting.tell(bite.fault)
+            setting.tell(measure.plain(bite.fault))
             setting.came(Came.BIT)
 
     def _missed(self, act: Act, why: str) -> Struck:

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
     entries = possible(options.form, options.only or tuple(Kind))
     if options.list:
-        plans = options.plans or schedule(options.seed, options.minutes * 60, entries)
+        whole = not options.plans and options.round is None
+        plans = schedule(options.seed, options.minutes * 60, entries) if whole else _plans(options, entries)
         print("\n".join(text for plan in plans for text in told(plan)))
         return 0
     for need in Need:
@@ -89,11 +90,11 @@ class _Game:
         self._write(run_line(_about(options)))
         self._tell(f"seed {options.seed}, {options.form} form, {options.rate:g} orders a second; {options.out}")
         showing = asyncio.create_task(self._progress.run())
-        why = "its time was over" if options.minutes is not None else "its schedule was over"
-        stopped = False
+        why, stopped = "it broke", False
         try:
             async with self._clusters:
                 await self._play_all()
+            why = "its time was over" if options.minutes is not None else "its schedule was over"
         except asyncio.CancelledError:
             why, stopped = "it was stopped by hand; the round that was going on then was not judged", True
         except (StartFailed, NotHealed) as error:
@@ -155,10 +156,12 @@ def _settings(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _plans(options: argparse.Namespace, entries: Sequence[Entry]) -> Iterable[Plan]:
-    plans: Iterable[Plan] = options.plans or rounds(options.seed, entries)
-    if options.round is None:
-        return plans
-    return islice((plan for plan in plans if plan.number == options.round), 1)
+    return _chosen(options.plans or rounds(options.seed, entries), options.round)
+
+
+def _chosen(plans: Iterable[Plan], number: int | None) -> Iterable[Plan]:
+    """All of them, or the one of that number."""
+    return plans if number is None else islice((plan for plan in plans if plan.number == number), 1)
 
 
 def _about(options: argparse.Namespace) -> Run:
