@@ -15,6 +15,7 @@ accepted. An operator calls dead what is in doubt for longer than that, so that
 its contract trades again. How far each order came is known by the broker's journal and by notes that the replicas make before and
 behind each write (`bench.written`).
 
+Ctrl-C ends the kills, and what there was is counted.
 `--keep DIR` keeps the logs of both replicas, the database's log and the journal, by gateway.
 """
 
@@ -93,6 +94,8 @@ class Doubts(Bench):
                     kills.append(await self._kill(len(kills)))
                     progress(len(kills), count)
             await asyncio.sleep(WATCHED)
+        except asyncio.CancelledError:  # Ctrl-C ends the kills; what there was is counted
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]
         finally:
             until = datetime.now(UTC)
             await ended(traffic)

@@ -227,7 +227,7 @@ class Committer:
                 if drafts := word():
                     await self._append([_Group(drafts, lambda _outcome, _events, _why: None)])
         except (TimeoutError, Refused, Unknown) as error:
-            logger.warning("the term's last word was not written: {}", error or f"not within {seconds:g} s")
+            logger.warning("the term's last word was not written: {}", str(error) or f"not within {seconds:g} s")
 
     async def close(self) -> None:
         """Stop and close the connection. What was in flight is unknown to its group."""

@@ -54,6 +54,9 @@ from ha.term import Phases, Term
 LAST_WORD = 0.3
 """Seconds that etcd gets to take the end of the log from a leader that goes."""
 
+TAKEN_BACK_WITHIN = 1.0
+"""Seconds that PostgreSQL gets to take what was never written: each order that is missing there is a person's to decide about."""
+
 BUDGET_ASKED_AGAIN = 5.0
 """Seconds after which a standby that found no suspicion left asks again."""
 
@@ -376,7 +379,7 @@ class Takeover:
     async def give_back(self) -> None:
         """Leave word of what was not written (R4) and of how far the log is (R18), and release the lease."""
         if (committer := self.committer) is not None:
-            await committer.leave_word(lambda: self._desk.never_written(committer.epoch), LAST_WORD)
+            await committer.leave_word(lambda: self._desk.never_written(committer.epoch), TAKEN_BACK_WITHIN)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
                 await self.remember()
