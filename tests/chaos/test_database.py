@@ -55,6 +55,7 @@ def head(host: Host) -> int:
         return int(seq)
 
 
+@pytest.mark.slow  # without load it is in tests/integration/test_database_goes_back.py
 @pytest.mark.rule(18)
 @pytest.mark.rule(19)
 @pytest.mark.guarantee(4)
