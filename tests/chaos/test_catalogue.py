@@ -33,7 +33,7 @@ GATEWAY = (
 )  # fmt: skip
 GATEWAY_GONE = (
     "gateway-sessions-torn", "gateway-link-down", "gateway-mute", "gateway-freezes", "gateway-restarts", "gateway-logged-out",
-     "gateway-loses-orders", "gateway-inactive", "gateway-midnight",
+    "gateway-loses-orders", "gateway-inactive", "gateway-midnight",
 )  # fmt: skip
 TAKEOVERS = tuple(name for name in CATALOGUE if name.startswith("takeover-meets-"))
 LINKS = (
