@@ -72,7 +72,9 @@ class RollingUpgrade:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        before, present = await asyncio.to_thread(both, on.directory / "versions")
+        before, present = await asyncio.to_thread(
+            both, on.directory.parent / "versions"
+        )  # once for all clusters of a run
         first = await on.paired()
         second = on.other(first)
         ran = []
