@@ -3,6 +3,7 @@ the end, each one has proven that it took effect, and there were orders to feel 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.chaos.catalogue import CATALOGUE, Form, Need, why_not
 from tests.chaos.check import Bite
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, Cluster
 from tests.chaos.desk import attended
 from tests.chaos.entry import Leader
 from tests.chaos.faults import Fault
@@ -20,7 +21,7 @@ from tests.chaos.traffic import Load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(400)]
 
-RATE = 30.0
+RATE = 20.0
 AT_MOST = 300.0  # seconds of orders in one play
 REPEAT_FOR = 5.0  # clients that repeat for minutes would keep a pair on one machine from anything else
 SEED = 4
@@ -73,13 +74,20 @@ THE_REST = [name for name in CATALOGUE if name not in _OFTEN]
 
 @dataclass(frozen=True, slots=True)
 class OnAWholePair:
-    """The fault, struck once the pair is whole again."""
+    """The fault, struck once the pair is whole again and orders reach the broker."""
 
     fault: Fault
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         await on.paired()
+        seq = (await on.journal())[-1]["seq"]
+        async with asyncio.timeout(HEALS_WITHIN):
+            while not any(
+                one["kind"] == "order" and one.get("client_id") == CLIENT_ID
+                for one in (await on.broker("GET", f"/journal?after={seq}"))["entries"]
+            ):
+                await asyncio.sleep(0.1)
         return await self.fault.strike(on)
 
 
