@@ -159,6 +159,7 @@ async def flow(
         Killed(bite.replica, cluster.client_urls[bite.replica], bite.at) for bite in bites if bite.replica is not None
     ]
     settled = await _settled(cluster, record, since)
+    await cluster.paired()  # a single look that came too late on a busy machine is no finding
     standing = dict(cluster.scene.glimpses)
     return await _outcome(cluster, name, settled, record, bites, prober.probes, since, epoch_before, before, standing)
 
