@@ -18,9 +18,9 @@ from unittest.mock import patch
 from loguru import logger
 
 import engine.clock
-import engine.events
 import engine.failpoint
 import engine.metrics
+import engine.reference
 import engine.store
 import ha.from_settings
 import ha.link
@@ -127,7 +127,7 @@ def doors(world: World) -> Iterator[None]:
     swaps: list[tuple[Any, str, Any]] = [
         (engine.clock, "time", clock),
         (engine.clock, "datetime", wall),
-        (engine.events, "uuid", names),
+        (engine.reference, "os", SimpleNamespace(urandom=world.chance.randbytes)),
         (engine.failpoint, "_hit", hit),
         (ha.main, "uuid", names),
         (ha.main, "version", lambda _: "simulated"),
