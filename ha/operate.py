@@ -155,7 +155,8 @@ class Operate:
         if committer is not None:
             with contextlib.suppress(TimeoutError, StoreError):  # the hand-over goes on: there is nothing to go back to
                 async with asyncio.timeout(max(0.05, deadline - self._clock())):
-                    await committer.commit(())
+                    for _ in range(2):  # what was in flight may be taken back unwritten now, behind the first one
+                        await committer.commit(())
                     await committer.prove_now()
 
     # ---- pause and halt
