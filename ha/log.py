@@ -208,6 +208,10 @@ def _trace(record: Record) -> str:
     return redact("".join(traceback.format_exception(raised.value)).rstrip())
 
 
+_SAID_BY_US = {"ib_async.client": ("API connection failed", "Make sure API port")}
+"""What a library calls an error and we tell ourselves, in one line and with what we do about it. By logger: how it begins."""
+
+
 class _ToLoguru(logging.Handler):
     """Passes the standard library's records on under their own logger's name."""
 
@@ -216,6 +220,9 @@ class _ToLoguru(logging.Handler):
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
+
+        if record.getMessage().startswith(_SAID_BY_US.get(record.name, "\0")):
+            level = "DEBUG"
 
         def under_its_name(event: Record) -> None:
             event["name"] = record.name

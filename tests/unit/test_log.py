@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
 import logging
 import os
 import re
+import socket
 import stat
 import threading
 import warnings
@@ -19,6 +21,8 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from engine.broker import Unreachable
+from engine.broker_ib import IbBroker
 from ha import log
 from ha.config import ConfigError, load_settings
 from ha.redact import escape_controls, one_line, redact
@@ -51,6 +55,23 @@ def lines_of(*events: Any, **env: str) -> list[str]:
 
 def fail(error: Exception) -> None:
     raise error
+
+
+def dial_nobody() -> None:
+    """By the adapter's own door, at a port where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        broker = IbBroker("127.0.0.1", taken.getsockname()[1], 17, lambda _: None)
+        assert isinstance(asyncio.run(broker.connect(1.0)), Unreachable)
+
+
+def test_what_the_library_says_of_a_dial_that_failed_is_no_error_of_ours_and_is_there_for_who_debugs() -> None:
+    assert lines_of(dial_nobody) == [], "the takeover tells it, in one line"
+    told = [line for line in lines_of(dial_nobody, LOG_LEVEL="DEBUG") if "ib_async.client" in line]
+    assert [line.split()[1] for line in told if "API" in line.split(": ", 1)[1][:20]] == ["DEBUG", "DEBUG"]
+    assert any("ConnectionRefusedError" in line for line in told)
+    (other,) = lines_of(lambda: logging.getLogger("ib_async.client").error("Peer closed connection."))
+    assert " ERROR " in other, "what nobody else tells stays what it is"
 
 
 def test_a_line_names_time_level_replica_role_state_and_epoch() -> None:
