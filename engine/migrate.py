@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.events import LEDGER_LEVEL
+from engine.os_user import host, os_user
 from engine.schema import NEW_GATEWAY, known_versions, needed_version, newest_version, reached_by_pre
 
 _COMMAND = sql.SQL("ledger.give_command(text, text, jsonb, text, text, text, text, jsonb)")
@@ -116,9 +119,19 @@ def _apply(connection: sqlalchemy.Connection, role: str, identity: Identity, *, 
     if target == newest_version():
         run("DELETE FROM ledger.alembic_version")
         run("INSERT INTO ledger.alembic_version VALUES (%s)", (target,))
+    if present not in (None, target):
+        _note(connection, "migrate --post" if post else "migrate", {"from": present, "to": target})
     _write_identity(connection, identity, new_gateway)
     _grant(connection, role)
     return target
+
+
+def _note(connection: sqlalchemy.Connection, what: str, details: Mapping[str, object]) -> None:
+    """For the audit: the next leader notes it in the log."""
+    connection.exec_driver_sql(
+        "SELECT ledger.give_command(%s, NULL, NULL, %s || ' as ' || current_user, '', %s, %s, %s::jsonb)",
+        (what, os_user(), host(), str(uuid.uuid4()), json.dumps(details)),
+    )
 
 
 def _present(connection: sqlalchemy.Connection) -> str | None:
@@ -184,6 +197,7 @@ def _write_identity(connection: sqlalchemy.Connection, identity: Identity, new_g
             "current_user) ON CONFLICT (key) DO UPDATE SET value = ledger.control.value || jsonb_build_object('is', %s::text)",
             (NEW_GATEWAY, row[1], identity.gateway_id, identity.gateway_id),
         )
+        _note(connection, "new-gateway", {"from": row[1], "to": identity.gateway_id})
 
 
 def _level(connection: sqlalchemy.Connection, role: str, *, raise_level: bool) -> int:
@@ -205,6 +219,7 @@ def _level(connection: sqlalchemy.Connection, role: str, *, raise_level: bool) -
             "both replicas first, then raise the level."
         )
     run("UPDATE ledger.identity SET ledger_level = %s", (LEDGER_LEVEL,))
+    _note(connection, "raise-level", {"from": present, "to": LEDGER_LEVEL})
     return LEDGER_LEVEL
 
 

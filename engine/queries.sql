@@ -138,6 +138,13 @@ DELETE FROM ledger.control WHERE key = %(key)s
 -- name: timelines
 SELECT epoch, timeline, seq FROM ledger.term
 
+-- name: somebody_leads
+-- whether an epoch was proven just now
+SELECT at > clock_timestamp() - interval '3 seconds' AND beat > 0 AS led FROM ledger.proof
+
+-- name: whoami
+SELECT current_user AS me
+
 -- name: command
 SELECT ledger.give_command(%(command)s, %(key)s, %(value)s::jsonb, %(by)s, %(reason)s, %(remote)s, %(correlation_id)s,
                            %(details)s::jsonb)

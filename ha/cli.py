@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ha import cli_act, cli_audit, cli_ledger, cli_look
+from ha import cli_act, cli_audit, cli_ledger, cli_look, cli_preflight
 from ha.cli_look import DIR, Dir, Json, refuse
 from ha.redact import redact
 
@@ -198,3 +198,4 @@ app.add_typer(cli_look.app)
 app.add_typer(cli_act.app)
 app.add_typer(cli_audit.app)
 app.add_typer(cli_ledger.app)
+app.add_typer(cli_preflight.app)

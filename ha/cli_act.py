@@ -91,6 +91,7 @@ def unhalt(
 def reconcile(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; nothing is written.")] = False,
+    reason: Reason = "",
     url: Url = None,
     token: Token = None,
     directory: PairDir = None,
@@ -99,4 +100,4 @@ def reconcile(
     """Compare the ledger with the broker now, and repair it. 1 if they differ (--dry-run) or did not come to agree."""
     from ha import cli_operate
 
-    raise typer.Exit(cli_operate.reconcile(client_for(url, token, directory), screen(), as_json, dry_run))
+    raise typer.Exit(cli_operate.reconcile(client_for(url, token, directory), screen(), as_json, dry_run, reason))

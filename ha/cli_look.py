@@ -154,6 +154,9 @@ def resolve(
     ],
     reason: Annotated[str, typer.Option(help="Why, for the log.")],
     perm_id: Annotated[int | None, typer.Option(help="The broker's order that it is, for adopt.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Accept a new gateway that has not shown that it is ours.")
+    ] = False,
     url: Url = None,
     token: Token = None,
     directory: PairDir = None,
@@ -169,6 +172,8 @@ def resolve(
             screen(),
             as_json or before[3],
             break_id,
-            {"resolution": resolution, "reason": reason} | ({} if perm_id is None else {"perm_id": perm_id}),
+            {"resolution": resolution, "reason": reason}
+            | ({} if perm_id is None else {"perm_id": perm_id})
+            | ({"force": True} if force else {}),
         )
     )

@@ -42,10 +42,11 @@ def resolve(client: PairClient, screen: Screen, as_json: bool, break_id: str, bo
     return _report(screen, as_json, answer, lambda said: [f"resolved: {form.text(said.get('id'))}, {word}"])
 
 
-def reconcile(client: PairClient, screen: Screen, as_json: bool, dry_run: bool) -> int:
+def reconcile(client: PairClient, screen: Screen, as_json: bool, dry_run: bool, reason: str = "") -> int:
     """Compare ledger and broker now; 0 when they agree (afterwards, unless `dry_run`), 1 else."""
     with _progress(screen, "comparing the ledger with the broker"):
-        answer = _told(_both(client), f"{_CLUSTER}/reconcile", {"dry_run": dry_run}, needs_leader=True)
+        wish = {"dry_run": dry_run} | ({"reason": reason} if reason else {})
+        answer = _told(_both(client), f"{_CLUSTER}/reconcile", wish, needs_leader=True)
     said = _body(answer)
     rows = [row for row in said.get("plan") or [] if isinstance(row, dict)]
     words = [views.plan(rows) if rows else "no difference", _compared(said)]

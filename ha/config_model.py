@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """Its port: IB Gateway 4001 live, 4002 paper; TWS 7496, 7497; the usual container 4003, 4004."""
     tws_client_id: kind.ClientId = 17
     """The clientId that both replicas use; the gateway admits one session with it."""
+    tws_spare_client_id: kind.ClientId | None = None
+    """A clientId that nobody uses: with it a gateway is looked at before it is accepted. Else TWS_CLIENT_ID + 1."""
     tws_gateway_id: kind.Text | None = None
     """The gateway's identity, the same on both replicas; the address is only the way there."""
     trading_mode: Annotated[Literal["paper", "live"], kind.Lower] = "paper"

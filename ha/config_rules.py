@@ -95,6 +95,12 @@ def _broker(s: Settings) -> Iterator[Finding]:
             f"TWS_PORT={s.tws_port} is the {other} port of {wrong[s.tws_port]}, but TRADING_MODE={s.trading_mode}: "
             f"use {ports}, or set TRADING_MODE={other} if that is meant.",
         )
+    if s.tws_spare_client_id == s.tws_client_id:
+        yield Finding(
+            ("TWS_SPARE_CLIENT_ID", "TWS_CLIENT_ID"),
+            f"TWS_SPARE_CLIENT_ID={s.tws_spare_client_id} is the pair's own TWS_CLIENT_ID: a session under it would end the "
+            "leader's. Use one that nobody uses.",
+        )
     if s.failpoints and s.trading_mode == "live":
         yield Finding(("FAILPOINTS",), "FAILPOINTS is for tests and not allowed with TRADING_MODE=live: remove it.")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.auth import Access
+from engine.broker import Broker
 from engine.desk_settings import DeskSettings
 from engine.door import Door
 from engine.pace import MESSAGES, RESERVED
@@ -50,6 +53,18 @@ def fence_agent(settings: Settings) -> FenceAgent:
             )
         case _:
             return Wait()
+
+
+def spare_broker(settings: Settings) -> Callable[[], Broker]:
+    """Makes brokers that take the spare clientId at this replica's gateway; what it tells by itself goes nowhere."""
+    spare = settings.tws_spare_client_id or settings.tws_client_id % (2**31 - 1) + 1
+
+    def make() -> Broker:
+        from engine.broker_ib import IbBroker
+
+        return IbBroker(settings.tws_host, settings.tws_port, spare, lambda _: None, time_zone=settings.tws_timezone)
+
+    return make
 
 
 def calendar(settings: Settings) -> GatewayCalendar | None:

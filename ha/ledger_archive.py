@@ -95,6 +95,9 @@ async def archive(
             f"No checkpoint that this version can read stands at or beyond event {book.seq}, so nothing was dropped: run "
             "`adapter rebuild --checkpoint --archive DIR`, then archive."
         )
+    await log.note(
+        "archive", before=before, parts=[part.name for part in going], forgotten=[b["form"] for b in report.behind]
+    )
     for form in report.behind:
         say(f"forgetting the checkpoints of form {form['form']}")
         await log.named("forget_form", {"form": form["form"], "digest_version": form["digest_version"]})

@@ -7,6 +7,8 @@ claims one. A claim in between is met as a refusal, and then the epoch is read a
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from engine import checkpoint
 from engine.book import Book
 from engine.digest import DIGEST_VERSION, differs, written
 from engine.events import Event, event_of
+from engine.os_user import host, os_user
 from engine.store import LOCK_TIMEOUT, Connection, Refused, Row
 from ha import archive_files as files
 from ha.beginning import stand_at_checkpoint
@@ -62,6 +65,14 @@ class Log:
     async def run(self, name: str, parameters: Mapping[str, Any] | None = None, deadline: float = 60.0) -> list[Row]:
         """One statement. Raises StoreError."""
         return await self._connection.run(name, parameters, deadline)
+
+    async def note(self, command: str, **details: object) -> None:
+        """For the audit: who does this beside the pair, and from where; the leader notes it in the log. Raises StoreError."""
+        [role] = await self.run("whoami")
+        await self.run("command", {
+            "command": command, "key": None, "value": None, "by": f"{os_user()} as {role['me']}", "reason": "", "remote": host(),
+            "correlation_id": str(uuid.uuid4()), "details": json.dumps(details),
+        })  # fmt: skip
 
     async def parts(self) -> list[Part]:
         """All that ever were, oldest first."""

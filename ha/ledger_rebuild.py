@@ -148,6 +148,7 @@ async def rewrite(log: Log, say: Progress) -> Report:
             say(f"writing row {start} of {len(queue)}")
             where = max(replay.book.seq, projected["seq"])
             await log.run("project", {"epoch": epoch, "rows": json.dumps(rows), "seq": where})
+        await log.note("rebuild", seq=replay.book.seq)
     except BaseException:
         await log.run("rollback")
         raise

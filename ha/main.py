@@ -34,6 +34,7 @@ from engine.submit import Desk
 from ha import from_settings as given
 from ha import paths
 from ha.calendar import day_began
+from ha.commands import Commands
 from ha.config import Settings
 from ha.health import Health
 from ha.lease import LeaderRecord, LeasePort
@@ -42,6 +43,7 @@ from ha.log_keeper import LogKeeper
 from ha.node import Node
 from ha.operate import Operate, OperateRules
 from ha.peers import Peers
+from ha.preflight import known_of, preflight
 from ha.resolve import Resolve
 from ha.role import HAS_EPOCH
 from ha.startup import NotFit, check_database
@@ -232,8 +234,12 @@ def _build(settings: Settings, *, single: bool) -> _Replica:
         gateway=(settings.tws_host, settings.tws_port),
     )
     server.websocket(PEER_PATH, watch.link.admit, watch.link.talk)
-    Resolve(node, access).register(server)
-    Operate(node, watch, access, Connection(url, f"adapter-operate:{me.name}"), OperateRules()).register(server)
+    commands = Commands(Connection(url, f"adapter-operate:{me.name}"))
+    look = given.spare_broker(settings)
+    Resolve(
+        node, access, commands, lambda: preflight(look, known_of(book), deadline=settings.request_timeout)
+    ).register(server)
+    Operate(node, watch, access, commands, OperateRules()).register(server)
     api = Api(book, desk, inbound, access, lambda: _standing(node), archive)
     api.register(server)
     accounts = Accounts(broker, book, api, access, lambda: permit.gate_open(boottime()))

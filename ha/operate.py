@@ -10,18 +10,17 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from loguru import logger
 
 from engine.auth import Access
 from engine.clock import Clock, boottime, utcnow
-from engine.desk_settings import Asker
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
-from engine.store import Connection, StoreError
+from engine.store import StoreError
 from ha.body import body_of
+from ha.commands import Commands
 from ha.link import FIT_EVERY
 from ha.node import Node
 from ha.role import HAS_EPOCH, State
@@ -46,9 +45,9 @@ class Operate:
     """The handlers; `register` hangs them on a server."""
 
     def __init__(
-        self, node: Node, watch: Watch, access: Access, writer: Connection, rules: OperateRules, clock: Clock = boottime
+        self, node: Node, watch: Watch, access: Access, commands: Commands, rules: OperateRules, clock: Clock = boottime
     ) -> None:
-        self._node, self._watch, self._access, self._writer = node, watch, access, writer
+        self._node, self._watch, self._access, self._commands = node, watch, access, commands
         self._rules, self._clock = rules, clock
         self._handing_over: asyncio.Task[None] | None = None
 
@@ -85,7 +84,7 @@ class Operate:
             raise Problem(412, "not-safe-now", "Not handed over", " ".join(reasons))
         reason = str(body.get("reason") or "an operator asked for it")
         try:
-            await self._command("switchover", asker, reason, to=to, force=force)
+            await self._commands.give("switchover", asker, reason, to=to, force=force)
         except Problem as problem:  # a leader without its database must be able to hand over
             logger.warning("the switchover that {} asked for is not in the audit: {}", asker.subject, problem.detail)
         self._handing_over = asyncio.create_task(self.hand_over(reason), name="hand over")
@@ -173,7 +172,8 @@ class Operate:
         """`POST /cluster/halt`: no new orders. Answers when the sender has seen it, and names what is still out (R29)."""
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"reason", "cancel_open"})
-        response = await self._wish(request, "halted", allowed={"reason", "cancel_open"})
+        cancel_open = body.get("cancel_open") is True
+        response = await self._wish(request, "halted", {"reason", "cancel_open"}, cancel_open=cancel_open)
         if self._node.state not in HAS_EPOCH:
             return response
         await self._seen("halted", True)
@@ -181,7 +181,7 @@ class Operate:
         if node.takeover.committer is not None:  # what was licensed before is written, or never will be, after this
             await node.takeover.committer.commit(())
         out = [o for o in node.book.open_orders() if not o.external]
-        if body.get("cancel_open") is True:
+        if cancel_open:
             for order in out:  # one by one: a global cancel would take other people's orders with it
                 with contextlib.suppress(Problem):
                     await node.desk.cancel(order.id, asker)
@@ -195,43 +195,20 @@ class Operate:
             await self._seen("halted", False)
         return response
 
-    async def _wish(self, request: Request, key: str, allowed: set[str] | None = None) -> Response:
+    async def _wish(self, request: Request, key: str, allowed: set[str] | None = None, **details: object) -> Response:
         asker = self._access.asker(request, "operator")
         reason = str(body_of(request, allowed or {"reason"}).get("reason") or "")
         value = {"reason": reason[:500], "by": asker.subject}
-        await self._command(_SET[key], asker, value["reason"], key, json.dumps(value))
+        await self._commands.give(_SET[key], asker, value["reason"], key, json.dumps(value), **details)
         logger.warning("{} by {}: {}", key, asker.subject, reason or "no reason given")
         return Response(202, {key: True, **value})
 
     async def _no_wish(self, request: Request, key: str) -> Response:
         asker = self._access.asker(request, "operator")
         reason = str(body_of(request, {"reason"}).get("reason") or "")[:500]
-        await self._command(_UNSET[key], asker, reason, key)
+        await self._commands.give(_UNSET[key], asker, reason, key)
         logger.warning("no longer {}, by {}", key, asker.subject)
         return Response(202, {key: False, "by": asker.subject})
-
-    async def _command(
-        self,
-        command: str,
-        asker: Asker,
-        reason: str,
-        key: str | None = None,
-        value: str | None = None,
-        **details: object,
-    ) -> None:
-        """Write down what an operator asked for and, where it is a wish, the wish, in one transaction. Raises Problem 503."""
-        await self._write("command", {
-            "command": command, "key": key, "value": value, "by": asker.subject, "reason": reason, "remote": asker.remote,
-            "correlation_id": asker.correlation_id, "details": json.dumps(details),
-        })  # fmt: skip
-
-    async def _write(self, name: str, parameters: dict[str, Any]) -> None:
-        try:
-            if not self._writer.is_open:
-                await self._writer.open(deadline=2.0)
-            await self._writer.run(name, parameters, deadline=2.0)
-        except StoreError as error:
-            raise unavailable("database-away", f"The wish could not be written down: {error}") from error
 
     async def _seen(self, key: str, wanted: bool) -> None:
         """Until the sender has read the wish: its next proof reads it, so ask for one now."""

@@ -42,9 +42,10 @@ class Resolution(Strict):
     ]
     reason: Text | None = None
     perm_id: Annotated[int | None, Field(ge=1, description="With adopt: of the broker's order that it is.")] = None
+    force: Annotated[bool, Field(description="Accept a new gateway that has not shown that it is ours.")] = False
 
 
-class Reconcile(Strict):
+class Reconcile(Reason):
     """The body of `POST /cluster/reconcile`."""
 
     dry_run: Annotated[bool, Field(description="Say what would be done, and write nothing.")] = False
@@ -223,7 +224,7 @@ OPERATIONS: Operations = {
         body_required=False,
     ),
     ("POST", "/api/v1/breaks/{id}"): Operation(
-        "An operator's word on a difference.", "operator", {200: BreakAnswer}, (404, 409, 422, 503, 504), Resolution,
+        "An operator's word on a difference.", "operator", {200: BreakAnswer}, (404, 409, 412, 422, 503, 504), Resolution,
     ),
     ("GET", "/livez"): Operation("200 while the event loop runs.", None, {200: Alive}),
     ("GET", "/readyz"): Operation("200 if this replica does its role's job.", None, {200: Ready, 503: Ready}),

@@ -8,7 +8,7 @@ cannot make a second one. Everything is in the log with the operator's name and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from loguru import logger
@@ -23,10 +23,14 @@ from engine.events import Draft, Kind, Payload
 from engine.http import Request, Response, Server
 from engine.order import OPERATOR_DEAD, Order, State
 from engine.position import Break
+from engine.schema import NEW_GATEWAY
 from engine.store import StoreError
 from ha.body import body_of
+from ha.claim import new_gateway_sentence
+from ha.commands import Commands
 from ha.node import Node
 from ha.phase import TermOver
+from ha.preflight import Finding
 from ha.role import HAS_EPOCH
 from ha.second_try import Answer, database_now, send
 from reconcile.adopt import Adoption, CannotAdopt
@@ -43,8 +47,11 @@ EXTERNAL_FLOW = "external_flow"
 class Resolve:
     """The handlers; `register` hangs them on a server."""
 
-    def __init__(self, node: Node, access: Access) -> None:
-        self._node, self._access = node, access
+    def __init__(
+        self, node: Node, access: Access, commands: Commands, gateway: Callable[[], Awaitable[list[Finding]]]
+    ) -> None:
+        """`gateway` looks at the gateway behind this replica's address, with a spare clientId."""
+        self._node, self._access, self._commands, self._gateway = node, access, commands, gateway
         self._one_at_a_time = asyncio.Lock()  # what one operator decides on, another one's decision must not change
 
     def register(self, server: Server) -> None:
@@ -56,8 +63,9 @@ class Resolve:
 
     async def reconcile(self, request: Request) -> Response:
         """`POST /cluster/reconcile`: with `dry_run` what the table says of one snapshot, else what was done about it."""
-        self._access.asker(request, "operator")
-        dry = body_of(request, {"dry_run"}).get("dry_run", False)
+        asker = self._access.asker(request, "operator")
+        body = body_of(request, {"dry_run", "reason"})
+        dry = body.get("dry_run", False)
         if not isinstance(dry, bool):
             raise invalid(FieldError("dry_run", "true or false"))
         self._committer()
@@ -67,6 +75,7 @@ class Resolve:
                 plan = await tender.plan_now()
                 found = {"verdict": "would write" if plan.drafts else "agrees", "missing": list(plan.missing)}
                 return Response(200, {"dry_run": True, **found, "plan": [ruling.told() for ruling in plan.rulings]})
+            await self._commands.give("reconcile", asker, str(body.get("reason") or "")[:500])
             result = await tender.reconcile_now()
         except TermOver as over:
             raise unavailable("no-snapshot", f"There is no broker session to look through: {over}.") from over
@@ -81,14 +90,17 @@ class Resolve:
     async def resolve(self, request: Request) -> Response:
         """`POST /breaks/{id}`: 200 with the break as it stands afterwards."""
         asker = self._access.asker(request, "operator")
-        body = body_of(request, {"resolution", "reason", "perm_id"})
+        body = body_of(request, {"resolution", "reason", "perm_id", "force"})
         word = _word(body, asker.subject)
+        if not isinstance(force := body.get("force", False), bool):
+            raise invalid(FieldError("force", "true or false"))
         async with self._one_at_a_time:
             self._committer()
             found = self._node.book.open_breaks.get(request.params["id"])
             if found is None:
                 gone = f"There is no open break {request.params['id']}."
                 raise Problem(404, "no-such-break", "No such open break", gone)
+            word |= await self._looked_at(found, force=force)
             outcome, why = await self._answered(found, word, body.get("perm_id"), asker)
         if outcome is Outcome.UNKNOWN:
             raise unknown_outcome(f"{why}; look at the break again.")
@@ -96,6 +108,21 @@ class Resolve:
             raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
         logger.warning("break {} ({}) resolved by {}: {}", found.id, found.kind, asker.subject, word)
         return Response(200, views.found_break(found))
+
+    async def _looked_at(self, found: Break, *, force: bool) -> Payload:
+        """R14: a new gateway is accepted once it has shown that it is ours; what to note when `force` says so instead.
+
+        Raises Problem 412 with what it has not shown.
+        """
+        committer = self._committer()
+        moved = committer.control.get(NEW_GATEWAY)
+        if moved is None or found.broker.get("why") != new_gateway_sentence(moved):
+            return {}
+        wrong = [finding.says for finding in await self._gateway() if not finding.fine]
+        if wrong and not force:
+            more = "Correct it, or repeat with `force` (`--force`) if you know better."
+            raise Problem(412, "gateway-not-proven", "The new gateway is not accepted", " ".join([*wrong, more]))
+        return {"forced_over": " ".join(wrong)[:500]} if wrong else {}
 
     async def _answered(self, found: Break, word: Payload, perm_id: Any, asker: Asker) -> Answer:
         """What became of this word on this break. Raises Problem."""

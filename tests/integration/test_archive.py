@@ -514,6 +514,18 @@ async def test_the_last_three_checkpoints_of_a_form_stay(urls: Urls, ledger: Led
     await connection.close()
 
 
+async def test_what_the_owner_does_with_the_log_is_noted_for_the_audit(
+    urls: Urls, ledger: Ledger, tmp_path: Path
+) -> None:
+    await run(urls, tmp_path, before="2026-11")
+    await run(urls, tmp_path)
+    with psycopg.connect(urls.owner) as owner:
+        rows = owner.execute("SELECT command, by, details FROM ledger.command ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == ["rebuild", "archive"], "the tables of this ledger, and what was archived"
+    assert all("as adapter_owner" in row[1] for row in rows)
+    assert rows[1][2] == {"before": LAST, "parts": ["event_2026_11", "event_2097_02"], "forgotten": []}
+
+
 def test_three_months_before_the_present_one_stay() -> None:
     assert month_before(datetime(2026, 11, 23, tzinfo=UTC).date()) == "2026-08"
     assert month_before(date(2026, 2, 1)) == "2025-11"

@@ -37,7 +37,7 @@ def registered() -> set[tuple[str, str]]:
     server = Server()
     Api(Book(), Mock(), Mock(), Access(), Mock(), Mock()).register(server)
     Operate(Mock(), Mock(), Access(), Mock(), OperateRules()).register(server)
-    Resolve(Mock(), Access()).register(server)
+    Resolve(Mock(), Access(), Mock(), Mock()).register(server)
     Health(Mock(), Mock(), Mock(), Access(), Mock(), cluster="c", pid=1, lag_limit=1.0).register(server)
     EventStream(Book(), "", "a", Access()).register(server)
     Audit("", "a", Access()).register(server)

@@ -11,6 +11,7 @@ from engine.auth import Access
 from engine.commit import Outcome
 from engine.permit import Permit
 from engine.store import Connection, Refused, StoreError, Unknown
+from ha.commands import Commands
 from ha.operate import Operate, OperateRules
 
 
@@ -50,6 +51,6 @@ async def test_a_hand_over_goes_on_when_the_database_goes_away_during_its_flush(
     """Its gate is shut already: a leader that stopped here would lead with a gate that nobody opens."""
     leader: Any = Leader(error)
     watch: Any = SimpleNamespace(link=Line())
-    await Operate(leader, watch, Access(()), Connection("", "x"), OperateRules()).hand_over("a test")
+    await Operate(leader, watch, Access(()), Commands(Connection("", "x")), OperateRules()).hand_over("a test")
     assert [words["to"] for words in watch.link.told] == ["j"]
     assert leader.handed_over == ["handing over to b: a test"]

@@ -69,7 +69,8 @@ async def test_two_operators_decide_one_after_the_other_so_that_one_of_the_broke
         tender=led.tender,
         state=State.LEADING,
     )
-    resolve = Resolve(node, Access())
+    nobody: Any = None
+    resolve = Resolve(node, Access(), nobody, nobody)
     one = asyncio.create_task(resolve.resolve(word("ba", resolution="adopt", perm_id=777)))
     await asyncio.wait_for(led.committer.on_its_way.wait(), 5.0)
     two = asyncio.create_task(resolve.resolve(word("bb", resolution="adopt", perm_id=777)))
