@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from tests.chaos.facts import Facts, Row
 
@@ -100,21 +101,25 @@ def judged_too_soon(facts: Facts) -> Iterator[str]:
 
 
 def licensed_while_held(facts: Facts) -> Iterator[str]:
-    """R1: no order is licensed for a contract while a break holds it, but for one that names the break."""
-    held: dict[str, tuple[str, str]] = {}
+    """R1: no order is licensed for a contract while a break holds it, but for one that names the break.
+
+    What was decided before the break was in the log may come into it behind the break.
+    """
+    held: dict[str, tuple[str, str, datetime]] = {}
     orders: dict[str | None, Row] = {}
     for row in facts.log:
         if row.kind == "order_accepted":
             orders[row.order_id] = row
         if row.kind == "break_opened" and row.payload.get("holds"):
-            held[str(row.payload["id"])] = str(row.payload.get("account", "")), str(row.payload.get("symbol"))
+            held[str(row.payload["id"])] = str(row.payload.get("account", "")), str(row.payload.get("symbol")), row.at
         elif row.kind == "break_resolved":
             held.pop(str(row.payload["id"]), None)
         elif row.licenses and row.order_id in orders:
             asked = orders[row.order_id].payload
-            for found, (account, symbol) in held.items():
+            for found, (account, symbol, since) in held.items():
                 named = (asked.get("extra") or {}).get("break_id") == found
-                if symbol == asked.get("symbol") and account in ("", asked.get("account")) and not named:
+                late = row.at - since > timedelta(seconds=LATE)
+                if late and symbol == asked.get("symbol") and account in ("", asked.get("account")) and not named:
                     yield f"event {row.seq} licenses order {row.order_id} for {symbol}, which break {found} holds"
 
 

@@ -399,12 +399,13 @@ def test_an_order_licensed_for_a_contract_that_a_break_holds_is_found(world: Wor
     world.wrote("break_opened", 4000, 2, id="B1", holds=True, **here)
     world.wrote("break_opened", 4000, 2, id="B2", holds=False, account="DU1", symbol="SPY")
     for number, fields in enumerate(({"symbol": "SPY"}, {"account": "DU2"}, {"extra": {"break_id": "B1"}}), start=50):
-        world.wrote("order_accepted", 4100, 2, id_of(number), session=2, broker_order_id=number, **here | fields)
+        world.wrote("order_accepted", 5100, 2, id_of(number), session=2, broker_order_id=number, **here | fields)
+    world.wrote("order_accepted", 4900, 2, id_of(59), session=2, broker_order_id=59, **here)  # it was on its way
     assert world.examined().problems == []
-    world.wrote("order_accepted", 4100, 2, id_of(60), session=2, broker_order_id=60, **here)
-    assert the_problem(world) == f"event 46 licenses order {id_of(60)} for IBM, which break B1 holds"
+    world.wrote("order_accepted", 5100, 2, id_of(60), session=2, broker_order_id=60, **here)
+    assert the_problem(world) == f"event 47 licenses order {id_of(60)} for IBM, which break B1 holds"
     world.log[-1] = replace(world.log[-1], kind="break_resolved", payload={"id": "B1"})
-    world.wrote("order_accepted", 4100, 2, id_of(61), session=2, broker_order_id=61, **here)
+    world.wrote("order_accepted", 5100, 2, id_of(61), session=2, broker_order_id=61, **here)
     assert world.examined().problems == []
 
 

@@ -65,7 +65,8 @@ LEDGER = (
         own=(
             "tests/unit/test_plan.py::test_order_that_was_seen_and_then_is_gone_keeps_its_state_and_holds_its_contract",
         ),
-        judged=OnCluster("a gateway whose list is old at a takeover"),
+        unseen="neither stand-in lets a working order vanish from every list and live on; "
+        "the check `ended_yet_alive` has a history of it",
     ),
     Mutant(
         rule=26, name="R26_any_second_one", says="a second order is cancelled whoever's it may be",

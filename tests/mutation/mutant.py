@@ -134,7 +134,7 @@ class OnCluster:
 class Mutant:
     """One rule, switched off by `steps`. `own` are tests that carry its number and must fail; `judged`: who else must see it.
 
-    `unseen`: why the judge may not see it, a sentence, where that is known.
+    `unseen`: why no judge can be asked although the rule is one of safety.
     """
 
     rule: int

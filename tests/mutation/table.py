@@ -90,7 +90,7 @@ def page(results: dict[str, Result], most: int = 20) -> str:
 def _line(mutant: Mutant, result: Result) -> str:
     own, judged = result.own, result.judged
     test = NOT_RUN if own is None else f"**survived**: {own.said}" if own.test is None else f"`{own.test}`"
-    where, runs = ("", "") if mutant.judged is None else (str(mutant.judged), NOT_RUN)
+    where, runs = ("", mutant.unseen) if mutant.judged is None else (str(mutant.judged), NOT_RUN)
     if judged is not None and mutant.judged is not None:
         runs = f"**not in {judged.runs}**" if judged.caught_in is None else f"{judged.caught_in}: {judged.said}"
     cells = (f"R{mutant.rule}", f"`{mutant.name}`: {mutant.says}", test, where, runs)
@@ -103,6 +103,7 @@ def _survivors(results: dict[str, Result]) -> Iterator[str]:
         result = results.get(mutant.name, Result())
         if result.own is not None and result.own.test is None:
             yield f"- {mutant.title}, before its own tests: {result.own.said}."
-        if result.judged is not None and result.judged.caught_in is None:
-            why = f" {mutant.unseen}" if mutant.unseen else ""
-            yield f"- {mutant.title}, before the judge ({result.judged.where}): {result.judged.said}.{why}"
+        if mutant.judged is not None and result.judged is not None and result.judged.caught_in is None:
+            yield f"- {mutant.title}, before the judge ({result.judged.where}): {result.judged.said}."
+        if mutant.unseen:
+            yield f"- {mutant.title}: no judge was asked, {mutant.unseen}."

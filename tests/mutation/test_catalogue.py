@@ -24,9 +24,9 @@ must see it when one is off. R7, R28 and R37 are about what clients and persons 
 not in the judge's runs; the other rules keep the pair available."""
 
 
-def test_every_rule_has_a_mutant_and_every_rule_of_safety_one_for_the_judge() -> None:
+def test_every_rule_has_a_mutant_and_every_rule_of_safety_one_for_the_judge_or_says_why_not() -> None:
     assert {mutant.rule for mutant in ALL} == set(range(1, 38))
-    assert {mutant.rule for mutant in ALL if mutant.judged is not None} >= SAFETY
+    assert {mutant.rule for mutant in ALL if mutant.judged is not None or mutant.unseen} >= SAFETY
     assert len({mutant.name for mutant in ALL}) == len(ALL)
 
 

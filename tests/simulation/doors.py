@@ -124,10 +124,11 @@ def doors(world: World) -> Iterator[None]:
     clock = SimpleNamespace(CLOCK_BOOTTIME=0, clock_gettime=lambda _: world.loop.time(), monotonic=world.loop.time)
     wall = SimpleNamespace(now=lambda _zone: world.wall(), fromisoformat=datetime.fromisoformat)
     names = SimpleNamespace(uuid4=lambda: uuid.UUID(int=world.chance.getrandbits(128)))
+    dice = SimpleNamespace(urandom=lambda count: world.chance.getrandbits(8 * count).to_bytes(count, "big"))
     swaps: list[tuple[Any, str, Any]] = [
         (engine.clock, "time", clock),
         (engine.clock, "datetime", wall),
-        (engine.reference, "os", SimpleNamespace(urandom=world.chance.randbytes)),
+        (engine.reference, "os", dice),
         (engine.failpoint, "_hit", hit),
         (ha.main, "uuid", names),
         (ha.main, "version", lambda _: "simulated"),
