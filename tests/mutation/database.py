@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.mutant import InSimulation, Mutant, OnCluster, Rewrite, Sql
+from tests.mutation.mutant import InSimulation, Mutant, Rewrite, Sql
 
 DATABASE = (
     Mutant(
@@ -82,7 +82,7 @@ DATABASE = (
                     "seq = self._book.seq + (self._book.seq % 97 == 96)\n"),
         ),
         own=("tests/unit/test_book.py::test_hole_or_repeat_in_the_log_stops_the_fold_and_changes_nothing",),
-        judged=OnCluster("leader killed"),
+        judged=InSimulation(("kill",)),
     ),
     Mutant(
         rule=22, name="R22_unknown_is_nothing", says="an event of a kind that this version does not know is passed over",
