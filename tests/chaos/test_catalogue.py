@@ -33,8 +33,8 @@ GATEWAY = (
     "gateway-pacing-drops",
 )  # fmt: skip
 GATEWAY_GONE = (
-    "gateway-sessions-torn", "gateway-link-down", "gateway-mute", "gateway-freezes", "gateway-restarts", "gateway-logged-out",
-    "gateway-loses-orders", "gateway-inactive", "gateway-midnight",
+    "gateway-loses-orders", "gateway-inactive", "gateway-midnight", "gateway-sessions-torn", "gateway-link-down", "gateway-mute",
+    "gateway-restarts", "gateway-logged-out", "gateway-freezes",
 )  # fmt: skip
 TAKEOVERS = tuple(name for name in CATALOGUE if name.startswith("takeover-meets-"))
 LINKS = (
