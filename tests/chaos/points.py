@@ -52,10 +52,14 @@ class AtPoint:
         await on.renew([armed], {armed: f"{self.point}={action}@{self.passage}"})
         child, told = on.child(armed), len(on.events)
         coming = asyncio.create_task(self._come_there(on, leader, armed))
+        bit = False
         try:
-            return await (self._dies(on, child, told) if self.act is Act.KILL else self._stands(on, child))
+            bite = await (self._dies(on, child, told) if self.act is Act.KILL else self._stands(on, child))
+            bit = True
+            return bite
         finally:
-            child.send(signal.SIGCONT)
+            # one that did not come there in time must not do so later, when nobody waits for it: its successor is not armed
+            child.send(signal.SIGCONT if bit else signal.SIGKILL)
             await _ended(coming)
 
     async def _come_there(self, on: Cluster, leader: str, armed: str) -> None:

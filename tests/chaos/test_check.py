@@ -332,6 +332,29 @@ def test_an_order_that_overtakes_another_one_in_its_contract_is_found(world: Wor
     assert not [problem for problem in world.examined().problems if "accepted later" in problem]
 
 
+@pytest.mark.check("overtaken")
+def test_an_order_that_waited_may_be_overtaken_only_where_the_database_refused_a_licence(world: World) -> None:
+    """A full disk refused the licence of the older one and took that of the next."""
+    waited = world.log[10]
+    world.log[10] = replace(waited, payload={})
+    world.wrote(
+        "order_licensed", 960, 1, waited.order_id, session=1, broker_order_id=21
+    )  # its first one would have been 11
+    world.log = [replace(row, epoch=1) for row in world.log]
+    late = next(entry for entry in world.journal if entry["order_id"] == 11)
+    world.journal = [e for e in world.journal if e is not late and e["session"] == 11] + [late | {"order_id": 21}]
+    world.journal = [entry | {"seq": place} for place, entry in enumerate(world.journal, start=1)]
+    behind = "reached the broker behind"
+    assert not [problem for problem in world.examined().problems if behind in problem]
+    world.log = [
+        replace(row, payload=row.payload | {"broker_order_id": row.payload["broker_order_id"] - 1})
+        if row.payload.get("session") == 1 and row.payload["broker_order_id"] > 11 else row
+        for row in world.log
+    ]  # fmt: skip
+    world.journal = [e | {"order_id": e["order_id"] - (e["order_id"] > 11)} for e in world.journal]
+    assert [problem for problem in world.examined().problems if behind in problem], "here nobody was refused"
+
+
 @pytest.mark.check("booked_twice")
 @pytest.mark.rule(27)
 @pytest.mark.guarantee(5)
