@@ -60,8 +60,8 @@ ON_ONE_HOST = {
     "postgres": POSTGRES, "clocks": CLOCKS, "people": PEOPLE, "processes": PROCESSES,
     "deaths on an order's way": DEATHS[:6], "deaths in a takeover": DEATHS[6:], "standstills": STANDSTILLS,
 }  # fmt: skip
-LONGER = {"takeovers", "deaths in a takeover", "standstills"}
-"""Each of their kind is struck once by test_scenarios.py; `make test-all` strikes all of them."""
+SHORT = {"gateway", "processes"}
+"""What `make test` has the time for; `make test-all` strikes all of them."""
 ELSEWHERE = {  # struck by the scenarios that look closer
     "leader-killed", "standby-killed", "both-killed", "leader-frozen-long", "leader-and-its-supervisor-killed",
     "leader-and-postgres-killed", "both-leaders-killed", "used-member-frozen", "etcd-away", "used-member-isolated",
@@ -122,12 +122,13 @@ async def struck(on: Cluster, form: Form, names: tuple[str, ...], title: str) ->
 @pytest.mark.guarantee(6)
 @pytest.mark.guarantee(8)
 @pytest.mark.parametrize(
-    "which", [pytest.param(one, marks=pytest.mark.slow) if one in LONGER else one for one in ON_ONE_HOST]
+    "which", [one if one in SHORT else pytest.param(one, marks=pytest.mark.slow) for one in ON_ONE_HOST]
 )
 async def test_faults_one_after_the_other_lose_double_and_invent_nothing(cluster: Cluster, which: str) -> None:
     await struck(cluster, Form.LOOPBACK, ON_ONE_HOST[which], which)
 
 
+@pytest.mark.slow
 @pytest.mark.guarantee(2)
 async def test_ways_between_hosts_that_lose_or_reset_what_is_said_cost_no_order(hosts: Cluster) -> None:
     outcome = await struck(hosts, Form.HOSTS, HOSTS, "ways between hosts")
