@@ -42,8 +42,9 @@ def _lines(records: Sequence[Record]) -> Iterator[str]:
     found = totals(records)
     struck = [one for record in records for one in record.struck]
     faults, counts = found.faults, found.counts
+    unit = "hours" if found.seconds >= 3600 else "minutes"
     yield (
-        f"{faults[Came.BIT]:,} random faults under load in {clock(found.seconds)} (hours, minutes, seconds), "
+        f"{faults[Came.BIT]:,} random faults under load in {clock(found.seconds)} {unit}, "
         f"{found.two_at_once:,} of them beside another one, in {found.rounds} rounds, {found.bad} of them bad. Apart and not "
         f"counted: {faults[Came.QUIET]} in a quiet moment, {faults[Came.MISSED]} that did not take effect."
     )
