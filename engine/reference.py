@@ -47,6 +47,7 @@ class Reference:
         return f"{_PREFIX}.{self.tag}.{self.epoch}.{self.id}"
 
     @classmethod
+    @lru_cache(maxsize=50_000)  # a comparison with the broker parses the same ones several times
     def parse(cls, text: str) -> Reference | None:
         """The reference in `text`, or None where it is not one of this form (a person's order, another tool's)."""
         parts = text.split(".")

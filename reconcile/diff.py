@@ -51,6 +51,22 @@ class _Comparison:
         for fact, known in self.unbooked:
             if (oid := self._whose(fact)) is not None:
                 self.gains[oid] = self.gains.get(oid, ZERO) + gain(fact, known)
+        # of the many orders that rest or ended, and of which both sides say so, nothing more is asked: the event loop waits
+        self.disputed = {oid: seen for oid, seen in self.evidence.items() if not self._agreed(oid, seen)}
+
+    def _agreed(self, oid: str, seen: Evidence) -> bool:
+        """Whether both sides plainly say the same of the order: nothing below would find a difference by `seen`."""
+        order = self.book.orders.get(oid)
+        if order is None or oid in self.gains or any(fact.perm_id != order.perm_id for fact in seen.executions):
+            return False
+        if order.state is State.WORKING and len(seen.open) == 1 and not seen.completed:
+            fact = seen.open[0]
+            return fact.perm_id == order.perm_id and not order.asked and not changed(order, fact)
+        if not order.final or seen.open or len(seen.completed) > 1 or order.reason == OPERATOR_DEAD:
+            return False
+        return not seen.completed or (
+            seen.completed[0].perm_id == order.perm_id and (seen.traded or ZERO) <= order.filled
+        )
 
     def _gather(self) -> dict[str, Evidence]:
         parts: dict[str, tuple[list[OpenOrder], list[OpenOrder], list[ExecutionFact]]] = {}
@@ -92,7 +108,7 @@ class _Comparison:
         yield from position_differences(self.book, self.snapshot, self.unbooked)
 
     def _strangers(self) -> Iterator[StrangerSeen]:
-        for oid, seen in self.evidence.items():
+        for oid, seen in self.disputed.items():
             if oid in self.book.orders:
                 continue
             own = self.references.get(oid)
@@ -102,10 +118,12 @@ class _Comparison:
     def _orders(self) -> Iterator[OrderDiffers]:
         for order in self.book.open_orders():
             seen = self.evidence.get(order.id, NOTHING)
+            if seen is not NOTHING and order.id not in self.disputed:
+                continue
             filled = order.filled + self.gains.get(order.id, ZERO)
             if _state_differs(order, seen, filled):
                 yield OrderDiffers(order, seen, filled)
-        for oid, seen in self.evidence.items():
+        for oid, seen in self.disputed.items():
             known = self.book.orders.get(oid)
             if known is None or not known.final or not _live(seen):
                 continue
@@ -118,7 +136,7 @@ class _Comparison:
 
     def _changes(self) -> Iterator[ChangedThere | ChangeLost]:
         """R28: the figures of orders that rest there under the permId that they have here; R7: changes that never came there."""
-        for oid, seen in self.evidence.items():
+        for oid, seen in self.disputed.items():
             order = self.book.orders.get(oid)
             if order is None or order.state not in (State.WORKING, State.FILLED) or order.perm_id not in seen.live:
                 continue
@@ -155,7 +173,7 @@ class _Comparison:
                 yield ExecutionGone(known)
 
     def _trades(self) -> Iterator[FillsMissing | TwinSeen | DeadTraded]:
-        for oid, seen in self.evidence.items():
+        for oid, seen in self.disputed.items():
             order = self.book.orders.get(oid)
             if order is None or order.external:
                 continue

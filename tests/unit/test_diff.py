@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from engine.broker import ExecutionFact, OpenOrder, PositionFact
 from engine.events import Kind
 from engine.order import State
 from engine.reference import order_id
-from reconcile.diff import compare
+from reconcile.diff import _Comparison, compare
 from reconcile.differences import ExecutionDiffers, OrderDiffers, StrangerSeen
 from tests.unit.book_factory import (
     ACCOUNT,
@@ -230,3 +231,27 @@ def _nothing_is_passed_over(ledger: Ledger, facts: list[Any], missing: list[str]
         differs = ours != theirs.get("AAPL", Decimal(0))
         breaks = [b for b in book.open_breaks.values() if b.kind in ("position", "external_position")]
         assert differs == bool(breaks) or (breaks and missing)  # G5: equal, or a break is open and names the difference
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(_scenes())
+@pytest.mark.guarantee(6)
+def test_what_is_passed_over_because_both_sides_agree_has_no_difference(
+    scene: tuple[Callable[[], Ledger], list[Any], list[str]],
+) -> None:
+    build, facts, missing = scene
+    ledger, snapshot = build(), snap(*facts, missing=missing)
+    for _ in range(3):
+        with patch.object(_Comparison, "_agreed", lambda *_: False):
+            whole = compare(ledger.book, snapshot, ME)
+        assert compare(ledger.book, snapshot, ME) == whole
+        ledger.write(*ledger.plan(snapshot, last=True).drafts)
+
+
+def test_orders_on_which_both_sides_agree_are_looked_at_once(ledger: Ledger) -> None:
+    rests, ended = ledger.working("a", perm_id=901), ledger.working("b", perm_id=902)
+    ledger.fill(ended, "0002.01", perm_id=902)
+    agreed = [shown(rests, 901), done(ended, perm_id=902), traded(ended, "0002.01", perm_id=902)]
+    assert _Comparison(ledger.book, snap(*agreed), ME).disputed == {}
+    changed = [shown(rests, 901, quantity=Decimal(11)), done(ended, perm_id=903)]
+    assert set(_Comparison(ledger.book, snap(*changed), ME).disputed) == {rests, ended}
