@@ -54,10 +54,10 @@ def outgoing(order: Order, reference: str, parent_id: int = 0, *, transmit: bool
     )  # fmt: skip
 
 
-def foreseen(draft: Draft, epoch: int, tag: str) -> Outgoing | None:
+def foreseen(draft: Draft, epoch: int | None, tag: str) -> Outgoing | None:
     """What the broker will need of this draft of an acceptance once it is committed, None where that is not known yet."""
     payload = draft.payload
-    if payload.get("session") is None or PARENT in payload.get("extra", {}):
+    if epoch is None or payload.get("session") is None or PARENT in payload.get("extra", {}):
         return None
     order = new_order(place(draft, 0, epoch), payload, State.SENDING)
     return outgoing(order, str(Reference(tag, order.epoch, order.id)), transmit=payload.get("transmit", True))

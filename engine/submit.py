@@ -170,10 +170,7 @@ class Desk:
     def _prepare(self, drafts: Sequence[Draft]) -> None:
         """While these are being committed: what a leader still has to do behind the commit is time to die in, in doubt (R1)."""
         for draft in drafts[:PREPARED]:
-            if (
-                self.permit.epoch is not None
-                and (order := intent.foreseen(draft, self.permit.epoch, self.tag)) is not None
-            ):
+            if (order := intent.foreseen(draft, self.permit.epoch, self.tag)) is not None:
                 self._broker.prepare(order)
 
     def _submit(
