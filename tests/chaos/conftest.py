@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos import namespaces
+from tests.chaos.check_factory import world  # noqa: F401  (a fixture of the tests of the checks)
 from tests.chaos.cluster import Cluster, NotHealed
 from tests.chaos.parts import NO_HAPROXY, haproxy, lacking, needed_parts
 
