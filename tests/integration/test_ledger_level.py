@@ -112,4 +112,4 @@ async def test_kind_of_a_higher_level_is_written_when_the_level_is_raised_and_no
         assert refused.problem == "halted"
         assert noted() == []
         await asyncio.to_thread(migrate, urls.owner, urls.adapter, IDENTITY, raise_level=True)
-        await asyncio.to_thread(until, lambda: noted() == ["halt"], "the halt is noted")
+        await asyncio.to_thread(until, lambda: noted() == ["halt", "raise-level"], "both are noted, in their order")
