@@ -47,6 +47,8 @@ class Outcome(Enum):
 Done = Callable[[Outcome, Sequence[Event], str], None]
 
 
+UNPROVEN = 0.3
+"""Seconds for the last word of a term whose proofs are overdue."""
 PREPARED = 4
 """Groups whose `meanwhile` is called: with more of them it would last longer than the commit."""
 
@@ -218,8 +220,13 @@ class Committer:
     async def leave_word(self, word: Callable[[], Sequence[Draft]], seconds: float) -> None:
         """After `stop`: let what is in flight end, then commit one group more, `word()`, all within so many seconds.
 
-        What cannot be written any more, because another epoch is present or PostgreSQL is away, is left unsaid.
+        What cannot be written any more, because another epoch is present or PostgreSQL is away, is left unsaid; it is hardly
+        waited for where the proofs failed: whoever steps down by that has to give the lease back.
         """
+        if not self._connection.is_open:
+            return
+        if self._clock() - self._proof_due > self._proof_every:
+            seconds = min(seconds, UNPROVEN)
         try:
             async with asyncio.timeout(seconds):
                 if self._task is not None:
@@ -255,7 +262,7 @@ class Committer:
                     await self.prove_now()
                 if self._queue and self._due:
                     await self._write_group()
-                else:
+                elif not self.closed:
                     await self._sleep()
             except Refused as refused:
                 self._fenced_or_raise(refused)

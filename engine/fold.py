@@ -18,7 +18,6 @@ from engine.evict import take_back
 from engine.order import Order, State, next_state, settle
 from engine.plain import execution_from, order_from
 from engine.position import Break, Execution, Position, execution_root
-from engine.unconfirmed import GATEWAY_ONLY
 
 if TYPE_CHECKING:
     from engine.book import Book
@@ -109,8 +108,9 @@ def _evidence(book: Book, event: Event, p: Payload) -> None:
         order.broker_order_id = p.get("broker_order_id") or order.broker_order_id
         order.con_id = p.get("con_id") or order.con_id
         order.sent_at = sent_at or order.sent_at
-        # R6: IB's own word is never taken back by a status that the gateway gives by itself
-        order.gateway_only = p.get("status") in GATEWAY_ONLY and (order.gateway_only or order.acknowledged_at is None)
+        # R6: IB's own word is never taken back by a status that the gateway gives by itself. The writer says so, not the
+        # status: versions that did not look wrote no second event when IB answered
+        order.gateway_only = bool(p.get("gateway_only")) and (order.gateway_only or order.acknowledged_at is None)
         order.acknowledged_at = order.acknowledged_at or event.at
         order.reason = p.get("reason")
         settle(order)

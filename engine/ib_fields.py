@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 UNSET_INTEGER = 2**31 - 1
 UNSET_DOUBLE = sys.float_info.max
 
+_AMOUNTS = ("lmtPrice", "auxPrice", "filledQuantity")
 READ: Mapping[str, frozenset[str]] = {
     "Contract": frozenset({"conId"}),
-    "Order": frozenset({"orderId", "clientId", "permId", "totalQuantity", "lmtPrice", "auxPrice", "filledQuantity"}),
+    "Order": frozenset({"orderId", "clientId", "permId", "parentId", "ocaType", "totalQuantity", *_AMOUNTS}),
     "OrderState": frozenset(),
 }
 """Numbers that `engine.ib_facts` reads of these; the others stay the text that came."""

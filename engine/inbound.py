@@ -26,7 +26,7 @@ from engine.order import FINAL, Order, State
 from engine.position import execution_root
 from engine.reference import Reference
 from engine.submit import Desk
-from engine.unconfirmed import GATEWAY_ONLY
+from engine.unconfirmed import GATEWAY_ONLY, by_gateway
 
 ENDED = frozenset({"Cancelled", "ApiCancelled"})
 LIVE = frozenset({"ApiPending", "PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "Filled", "Inactive"})
@@ -217,7 +217,7 @@ class Inbound:
     ) -> dict[str, Any]:
         payload: dict[str, Any] = {"status": status, "perm_id": perm_id or None}
         if kind is Kind.ORDER_WORKING:
-            payload |= {"broker_order_id": own_id or None, "con_id": con_id or None}
+            payload |= {"broker_order_id": own_id or None, "con_id": con_id or None} | by_gateway(status)
         elif kind is Kind.ORDER_CANCELLED:
             payload["reason"] = "cancelled" if order.cancel_requested else "cancelled at the broker"
         return payload  # the reason of a rejection is the error's, it stays

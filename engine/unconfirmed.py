@@ -12,6 +12,11 @@ GATEWAY_ONLY = frozenset({"ApiPending", "PendingSubmit"})
 """Statuses that the gateway gives before IB has answered."""
 
 
+def by_gateway(status: str | None) -> dict[str, bool]:
+    """What an event says of an order that was shown so: that the gateway alone has answered."""
+    return {"gateway_only": True} if status in GATEWAY_ONLY else {}
+
+
 class Unconfirmed:
     """Orders without IB's own answer; those among them that met a lost link are marked, until somebody takes the marks."""
 

@@ -17,6 +17,7 @@ from engine.broker import ExecutionFact, OpenOrder
 from engine.events import Draft, Kind
 from engine.evidence import execution_draft
 from engine.order import ZERO, Order
+from engine.unconfirmed import by_gateway
 from reconcile.differences import Evidence
 from reconcile.snapshot import COMPLETED_ORDERS, ENDED, EXECUTIONS, OPEN_ORDERS, Identity, Snapshot, unbooked
 
@@ -129,9 +130,10 @@ def _taken(me: Identity, asked: Adoption, seen: Evidence) -> dict[str, Any]:
     """Its ids; the orderId only where it is in our own number space: only then can we cancel it."""
     own = (f.broker_order_id for f in _all(seen) if f.client_id == me.client_id and f.broker_order_id)
     con_id = next((f.contract.con_id for f in _all(seen)), 0)
-    return {
+    status = seen.shown.status if seen.shown is not None else None
+    return by_gateway(status) | {
         "perm_id": asked.perm_id, "broker_order_id": next(own, None), "con_id": con_id or None,
-        "status": seen.shown.status if seen.shown is not None else None,
+        "status": status,
         "reason": f"it is the broker's order {asked.perm_id}, says {asked.subject}",
     }  # fmt: skip
 

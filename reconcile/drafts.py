@@ -15,6 +15,7 @@ from engine.events import Draft, Kind
 from engine.evidence import execution_draft
 from engine.order import OPERATOR_DEAD, Order
 from engine.risk import NO_LIMITS, Limits, excesses
+from engine.unconfirmed import by_gateway
 from reconcile.differences import (
     BreakOutlived,
     ChangedThere,
@@ -97,7 +98,9 @@ def working(d: OrderDiffers, view: View) -> list[Draft]:
     fact = d.seen.shown
     payload: dict[str, Any] = {"status": fact.status if fact is not None else None, "perm_id": _perm_id(d)}
     if fact is not None:
-        payload |= {"broker_order_id": _own_id(fact, view), "con_id": fact.contract.con_id or None}
+        payload |= {"broker_order_id": _own_id(fact, view), "con_id": fact.contract.con_id or None} | by_gateway(
+            fact.status
+        )
     return [_of(d.order, Kind.ORDER_WORKING, payload, view)]
 
 

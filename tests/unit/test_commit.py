@@ -113,3 +113,15 @@ async def test_last_word_that_cannot_be_written_is_left_unsaid_in_its_time(writi
     await asyncio.wait_for(committer.leave_word(lambda: [draft(1)], 0.05), 5)
     assert committer._book.session == 0
     await committer.leave_word(list, 5.0)
+
+
+async def test_last_word_is_not_waited_for_where_the_database_is_known_to_be_away(
+    writing: tuple[Answers, Committer],
+) -> None:
+    connection, committer = writing
+    committer.submit([draft(1)], lambda *_: None)
+    await asyncio.sleep(0.01)  # the statement has left, and its answer never comes
+    connection.is_open = False
+    committer.stop()
+    await asyncio.wait_for(committer.leave_word(lambda: [draft(2)], 5.0), 0.5)
+    assert connection.said == ["sent"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from ib_async.contract import ComboLeg, Contract, ContractDetails, TagValue
 from ib_async.decoder import Decoder
 from ib_async.order import Order, OrderState
 
-from engine import ib_fields
+from engine import ib_facts, ib_fields
 
 VALUES: tuple[Any, ...] = (
     3, 0, 1, -1, ib_fields.UNSET_INTEGER, 1.0, 0.0, -0.5, 1e-7, ib_fields.UNSET_DOUBLE, float("inf"), float("-inf"), float("nan"),
@@ -94,3 +96,13 @@ def test_a_number_that_is_none_is_a_loss_only_where_it_is_read() -> None:
     order.permId = "?"  # type: ignore[assignment]
     with pytest.raises(ValueError, match="invalid literal"):
         ib_fields.parse(order)
+
+
+def test_what_is_read_of_an_order_as_a_number_is_one() -> None:
+    """Whatever `engine.ib_facts` compares with a number of ours: a bracket's parent, a group's kind."""
+    read = set(re.findall(r"\border\.(\w+)", inspect.getsource(ib_facts.open_order)))
+    numbers = read & {item.name for item in dataclasses.fields(Order) if type(item.default) in (int, float)}
+    assert {"parentId", "ocaType"} <= numbers
+    found = Order(**dict.fromkeys(numbers, "7"))
+    ib_fields.parse(found)
+    assert {name: getattr(found, name) for name in numbers} == dict.fromkeys(numbers, 7)

@@ -158,6 +158,21 @@ async def test_ibs_answer_is_written_down_behind_the_gateways_own_that_is_on_its
 
 
 @pytest.mark.rule(6)
+@pytest.mark.rule(22)
+async def test_status_alone_that_a_version_before_wrote_makes_no_order_late() -> None:
+    """It wrote no second event when IB answered: such an order may have rested for hours."""
+    led = Led()
+    order = await led.place(order_type="LMT", limit_price="150", tif="GTC")
+    led.ledger.add(Kind.ORDER_WORKING, order.id, status="PendingSubmit", perm_id=901, con_id=265598)
+    led.change_hands()
+    led.later(7200.0)
+    await led.dial()
+    led.show(order)
+    assert await led.tender.reconcile_session() is On.AGREED
+    assert (led.order(order.id).state, led.order(order.id).cancel_requested) == (State.WORKING, False)
+
+
+@pytest.mark.rule(6)
 async def test_what_was_judged_in_time_once_is_not_judged_again() -> None:
     led = Led()
     order = await led.place()
