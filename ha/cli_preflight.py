@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +29,8 @@ def preflight(
     as_json: Json = False,
 ) -> None:
     """Is the gateway there ours, does it fence, and is the database fit? With a spare clientId. 1 when something is not."""
+    import asyncio
+
     from ha.cli import settings_for
     from ha.redact import redact
 

@@ -836,7 +836,7 @@ async def test_nothing_of_a_replica_grows_with_the_orders_that_ended() -> None:
     scene.ledger.book.keep_ended = 6
     metrics = Metrics(scene.ledger.book)
     api = Api(scene.ledger.book, scene.desk, scene.inbound, Access(), lambda: None, Archive(scene.ledger.book, None))  # type: ignore
-    scene.wire.placed = scene.wire.written = deque(maxlen=1)  # type: ignore[assignment]  # the test's own record
+    scene.wire.placed = scene.wire.prepared = scene.wire.written = deque(maxlen=1)  # type: ignore[assignment]  # its own record
     scene.ledger.book._digests = deque(maxlen=1)
     measured = []
     for first, last in ((0, 60), (60, 300)):
