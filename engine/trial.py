@@ -157,16 +157,18 @@ class Trial:
     def _must_stay(self, layer: _Layer, oid: str) -> None:
         """Raises ValueError when the drafts before this one may push that order out of memory."""
         book, passed = self._book, self._passed
-        if oid not in book.ended or (layer.seq == 0 and passed is None):
+        now = layer.orders.get(oid) or (passed.orders.get(oid) if passed is not None else None)
+        if (now is not None and not now.final) or (layer.seq == 0 and passed is None):
+            return  # it goes on, by a draft before this one
+        if now is None and oid not in book.ended:
             return
         tried = (passed.orders if passed is not None else {}) | layer.orders
-        if oid in tried and not tried[oid].final:
-            return  # it goes on, by a draft before this one
         breaks = (passed.breaks if passed is not None else {}) | layer.breaks
         ended = sum(o.final and o.id not in book.ended and o.id not in book.detained for o in tried.values())
         if ended or any(found.resolved_at is not None for found in breaks.values()):
             ended += len(book.detained)  # they may leave as if they had ended now
-        if oid in islice(book.ended, max(0, len(book.ended) + ended - layer.keep_ended)):
+        over = len(book.ended) + ended - layer.keep_ended
+        if oid in islice(book.ended, max(0, over)) or (oid not in book.ended and over > len(book.ended)):
             raise ValueError(f"order {oid} leaves memory with an event before this one: it must be recalled first")
 
     def _must_stay_loose(self, layer: _Layer, key: tuple[str, str]) -> None:

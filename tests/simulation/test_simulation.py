@@ -81,7 +81,7 @@ CAUGHT = {
     "licence_outlives_session": (("session_ends_under_a_commit",), 60),
     "gate_opens_unreconciled": (("kill", "relay_drops"), 20),
     "repeat_under_new_id": (("kill",), 10),
-    "failed_request_is_empty": (("ended_and_not_answered",), 150),
+    "failed_request_is_empty": (("ended_and_not_answered", "session_ends_under_a_commit"), 80),
     "what_left_is_new": (("kill",), 10),
 }
 

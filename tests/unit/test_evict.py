@@ -960,3 +960,23 @@ def test_a_position_goes_on_from_what_left() -> None:
     position = ledger.book.positions[AAPL]
     assert (position.base_quantity, position.base_cost, position.quantity) == (40, 225, 60)
     assert position.average_cost == ledger.whole.positions[AAPL].average_cost == 250
+
+
+@pytest.mark.rule(9)
+@pytest.mark.parametrize("ended_behind_it", [0, 1, 2, 3])
+def test_what_ends_and_leaves_within_one_statement_is_spoken_of_no_more_in_it(ended_behind_it: int) -> None:
+    """Found by the simulation: a cancel that was asked for while its order filled, and three more ended in the same commit."""
+    ledger = Ledger()
+    ledger.session()
+    ledger.book.keep_ended = 2
+    first, *others = (ledger.working(f"k{n}", perm_id=900 + n) for n in range(1 + ended_behind_it))
+    ends = [Draft(Kind.ORDER_CANCELLED, {"reason": "cancelled"}, NOON, oid, "local") for oid in (first, *others)]
+    trial = Trial(ledger.book)
+    for draft in ends:
+        assert trial.refuses([draft]) is None
+    late = Draft(Kind.CANCEL_REQUESTED, {}, NOON, first, "local")
+    passes = trial.refuses([late]) is None
+    stays = ended_behind_it < 2
+    assert passes == stays
+    ledger.write(*ends)
+    assert (first in ledger.book.orders) == stays
