@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,11 +110,15 @@ class Clusters:
         cluster, self._present = self._present, None
         place.joinpath("plan.txt").write_text("\n".join([*told(plan), "", *played.record.problems, ""]))
         if cluster is not None:
-            with suppress(Exception):  # the database may be what is broken
+            try:
                 rows = await asyncio.to_thread(cluster.log)
                 _write(place / "log.jsonl", [asdict(row) for row in rows])
-            with suppress(Exception):
+            except Exception as error:  # noqa: BLE001 - the database may be what is broken; the rest is kept
+                place.joinpath("log.missing.txt").write_text(f"{type(error).__name__}: {error}\n")
+            try:
                 _write(place / "journal.jsonl", await cluster.journal())
+            except Exception as error:  # noqa: BLE001 - or the gateway
+                place.joinpath("journal.missing.txt").write_text(f"{type(error).__name__}: {error}\n")
             place.joinpath("last-words.txt").write_text(cluster.last_words(200))
             await cluster.stop(keep=os.fspath(place))
         if played.outcome is not None:

@@ -120,7 +120,8 @@ async def test_last_word_is_not_waited_for_where_the_database_is_known_to_be_awa
 ) -> None:
     connection, committer = writing
     committer.submit([draft(1)], lambda *_: None)
-    await asyncio.sleep(0.01)  # the statement has left, and its answer never comes
+    while not connection.said:  # the statement leaves, and its answer never comes
+        await asyncio.sleep(0)
     connection.is_open = False
     committer.stop()
     await asyncio.wait_for(committer.leave_word(lambda: [draft(2)], 5.0), 0.5)
