@@ -22,7 +22,7 @@ from engine.book import Book
 from engine.clock import Clock, boottime, iso, utcnow
 from engine.digest import written
 from engine.events import LEDGER_LEVEL, Draft, Event, Kind, above, place
-from engine.store import HOLE, OTHER_EVENTS, Connection, Refused, Unknown, writer_name
+from engine.store import HOLE, OTHER_EVENTS, Connection, Refused, Row, Unknown, writer_name
 from engine.trial import Trial
 
 MAX_GROUP = 256
@@ -154,26 +154,15 @@ class Committer:
         """One proof of epoch, now (R13: before each attempt to connect). Raises Refused when fenced or elsewhere, Unknown."""
         started = self._clock()
         book, written_to = self._book, self._book.seq
-        rows = await self._connection.run(
-            "prove",
-            {
-                "epoch": self.epoch,
-                "instance": self._instance,
-                "seq": book.seq,
-                "digest": written(book.digest),
-                "state": self.state,
-                "noted": max(book.commands, self._noting),
-            },
-            deadline=2.0,
-        )
+        said = {"epoch": self.epoch, "instance": self._instance, "seq": book.seq, "digest": written(book.digest)}
+        said |= {"state": self.state, "noted": max(book.commands, self._noting)}
+        [row] = await self._connection.run("prove", said, deadline=2.0)
         self._proof_due = started + self._proof_every
-        self.database_offset = rows[0]["now"].timestamp() - utcnow().timestamp()
-        self.control, self.level = rows[0]["control"] or {}, rows[0]["level"]
-        self._note(rows[0]["commands"] or [])
+        self.database_offset = row["now"].timestamp() - utcnow().timestamp()
+        self.control, self.level = row["control"] or {}, row["level"]
+        self._note(row["commands"] or [])
         self._bound_memory()
-        self._see_place((rows[0]["system"], rows[0]["timeline"]))
-        if rows[0]["head"] < written_to:  # R18: restored under a leader that went on proving its epoch
-            raise Refused(OTHER_EVENTS, f"the log ends at event {rows[0]['head']}, this term has written {written_to}")
+        self._see_place(row, written_to)  # restored under a leader that went on proving its epoch
         self._on_proof(started)
 
     def _note(self, commands: Sequence[dict[str, Any]]) -> None:
@@ -203,10 +192,13 @@ class Committer:
 
         self.submit([Draft(Kind.MEMORY_BOUND, {"keep_ended": wanted}, utcnow())], done)
 
-    def _see_place(self, place: tuple[str, str]) -> None:
+    def _see_place(self, row: Row, written_to: int) -> None:
         """R18: another server or timeline may lack what this term has written: the term ends, and everything is looked at anew."""
+        place = (row["system"], row["timeline"])
         if self._place not in (None, place):
             raise Refused(OTHER_EVENTS, f"the database changed under this term: {self._place} became {place}")
+        if row["head"] < written_to:
+            raise Refused(OTHER_EVENTS, f"the log ends at event {row['head']}, this term has written {written_to}")
         self._place = place
 
     def stop(self) -> None:
@@ -294,7 +286,11 @@ class Committer:
         await self._connection.open(deadline=1.0)
         if old is not None:  # what it was doing must be over before we repeat it (R20)
             await self._connection.run("end_backend", {"pid": old}, deadline=1.0)
-        await self.prove_now()  # R18: it may lead to another server, where an older epoch counts as present again
+        [pulse] = await self._connection.run("pulse", deadline=1.0)
+        self._see_place(
+            pulse, self._book.seq
+        )  # before a word is written: elsewhere an older epoch may count as present again
+        await self.prove_now()
 
     async def _write_group(self) -> None:
         groups: list[_Group] = []

@@ -42,6 +42,16 @@ def test_every_guarantee_holds_whatever_crashes_freezes_or_loses_its_lease(guara
     print(f"{len(found)} seeds, {virtual / 3600:.1f} virtual hours, {sum(o.orders for o in found)} orders")
 
 
+@pytest.mark.rule(18)
+@pytest.mark.parametrize("seed", [72])
+def test_a_leader_that_wakes_to_a_restored_database_does_not_even_prove_itself_there(seed: int) -> None:
+    """Its epoch is the present one there again: it looks where it is before it writes anything."""
+    outcome = simulate(seed, trace=True)
+    assert not outcome.violations, told(outcome)
+    assert any("went back" in line for line in outcome.trace)
+    assert any("the database changed under this term" in line for line in outcome.trace)
+
+
 def test_the_runs_are_worth_something() -> None:
     """Among few seeds there are terms that end, orders in every state, and leaders that need no long time."""
     found = many(range(1, 41), processes=PROCESSES)
