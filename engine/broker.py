@@ -343,6 +343,14 @@ class Broker(Protocol):
         ...
 
     @property
+    def listing_at(self) -> float:
+        """When an item of a list that was asked for and has not ended came last; -inf while no list is under way.
+
+        Whatever the gateway answers stands behind the list that it is sending (R5).
+        """
+        ...
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes that wait in the transport's buffer (R5)."""
         ...

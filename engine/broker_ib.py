@@ -18,11 +18,10 @@ from ib_async.contract import Contract
 from ib_async.objects import ExecutionFilter
 from ib_async.order import Order as IbOrder
 
-from engine import codes, ib_accounts, ib_facts, ib_fields
+from engine import ib_accounts, ib_facts, ib_fields
 from engine.broker import (
     AccountFact,
     Admitted,
-    BrokerError,
     ContractDetail,
     ContractQuery,
     DecoderLoss,
@@ -30,24 +29,20 @@ from engine.broker import (
     InUse,
     Known,
     OpenOrder,
-    OrderStatus,
     Outgoing,
     Paced,
     PositionFact,
     RequestFailed,
-    SessionClosed,
     Sink,
     Throttled,
     Unreachable,
 )  # fmt: skip
 from engine.clock import Clock, boottime
 from engine.feed import Feed
+from engine.ib_callbacks import FIRST_REQUEST_ID, Callbacks
 from engine.ib_messages import NewOrders
 from engine.ib_socket import Collection, DecoderWatch, harden
 from engine.pace import MESSAGES, OVERTAKE, DoorPace
-
-FIRST_REQUEST_ID = 1 << 30
-"""Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
 
 ASK_IB_EVERY = 1.0
 """Seconds between two searches for symbols, as IB wants it."""
@@ -55,15 +50,16 @@ ASK_IB_EVERY = 1.0
 T = TypeVar("T")
 
 
-class _Session:
-    """ib_async's wrapper for one session: the callbacks that we need, under IB's own names."""
+class _Session(Callbacks):
+    """One session: ib_async's client, and what its decoder calls."""
 
     defaultTimezone = UTC
 
     def __init__(self, sink: Sink, time_zone: str) -> None:
         self.ib = SimpleNamespace(TimezoneTWS=time_zone)
-        self.sink: Sink | None = sink
         self.client: Any = Client(self)  # type: ignore[no-untyped-call]
+        handlers = self.client.decoder.handlers
+        super().__init__(sink, handlers)
         ib_fields.hasten(self.client, Contract)
         self.orders = NewOrders(self.client, Contract(), IbOrder())
         self.address = ""
@@ -77,20 +73,10 @@ class _Session:
         connection.disconnected += self.feed.closed
         self.client.throttleStart += lambda: self.tell(Throttled(True))
         self.client.throttleEnd += lambda: self.tell(Throttled(False))
-        decode = self.client.decoder.handlers[11]
-        self.client.decoder.handlers[11] = lambda fields: decode(ib_facts.with_zone(fields))
+        decode = handlers[11]
+        handlers[11] = lambda fields: decode(ib_facts.with_zone(fields))
         self.known: Known | None = None  # which completed orders are not worth decoding
-        self._completed = self.client.decoder.handlers[101]
-        self.client.decoder.handlers[101] = self.completed
-        self.next_valid_id = 0
-        self.accounts: tuple[str, ...] = ()
-        self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.collecting: dict[str, Collection] = {}
-
-    def tell(self, fact: Any) -> None:
-        if self.sink is not None:
-            self.sink(fact)
+        self._completed, handlers[101] = handlers[101], self.completed
 
     def connected(self, transport: asyncio.Transport) -> None:
         host, port = transport.get_extra_info("sockname")[:2]
@@ -111,119 +97,6 @@ class _Session:
         perm_id = ib_facts.completed_perm_id(fields)
         if self.known is None or perm_id is None or not self.known(perm_id):
             self._completed(fields)
-
-    # callbacks, by IB's names
-
-    def connectAck(self) -> None:
-        """The handshake is done."""
-
-    def setEventsDone(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-        for collection in self.collecting.values():
-            collection.fail("the session ended")
-
-    def connectionClosed(self) -> None:
-        self.tell(SessionClosed("the gateway closed the connection"))
-        self.sink = None
-
-    def nextValidId(self, order_id: int) -> None:
-        self.next_valid_id = max(self.next_valid_id, order_id)
-
-    def managedAccounts(self, accounts: str) -> None:
-        self.accounts = tuple(a for a in accounts.split(",") if a)
-
-    def error(self, request_id: int, code: int, message: str, _advanced: str = "") -> None:
-        if code == codes.CLIENT_ID_IN_USE and not self.in_use.done():
-            self.in_use.set_result(message)
-        for what, collection in self.collecting.items():
-            if collection.request_id == request_id and what == "contract_details" and code == codes.NO_CONTRACT:
-                collection.end()  # an answer: there is none
-            elif collection.request_id == request_id:
-                collection.fail(f"{code}: {message}")
-        self.tell(BrokerError(request_id, code, message))
-
-    def symbolSamples(self, request_id: int, _contracts: Any) -> None:
-        self._end("ask_ib", request_id)
-
-    def openOrder(self, _order_id: int, contract: Any, order: Any, state: Any) -> None:
-        fact = ib_facts.open_order(contract, order, state, completed=False)
-        self._collect("open_orders", fact)
-        self.tell(fact)
-
-    def openOrderEnd(self) -> None:
-        self._end("open_orders")
-
-    def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
-        self._collect("completed_orders", ib_facts.open_order(contract, order, state, completed=True))
-
-    def completedOrdersEnd(self) -> None:
-        self._end("completed_orders")
-
-    def orderStatus(
-        self,
-        order_id: int,
-        status: str,
-        filled: float,
-        remaining: float,
-        _average: float,
-        perm_id: int,
-        _parent: int,
-        _last: float,
-        client_id: int,
-        *_rest: Any,
-    ) -> None:
-        self.tell(
-            OrderStatus(order_id, perm_id, client_id, status, ib_facts.number(filled), ib_facts.number(remaining))
-        )
-
-    def execDetails(self, request_id: int, contract: Any, execution: Any) -> None:
-        fact = ib_facts.execution(contract, execution)
-        if request_id >= FIRST_REQUEST_ID:
-            self._collect("executions", fact, request_id)
-        else:
-            self.tell(fact)
-
-    def execDetailsEnd(self, request_id: int) -> None:
-        self._end("executions", request_id)
-
-    def commissionReport(self, report: Any) -> None:
-        self.tell(ib_facts.commission(report))
-
-    def position(self, account: str, contract: Any, quantity: float, average_cost: float) -> None:
-        fact = PositionFact(
-            account, contract.conId, contract.symbol, ib_facts.number(quantity), ib_facts.number(average_cost)
-        )
-        self._collect("positions", fact)
-        self.tell(fact)
-
-    def accountSummary(self, request_id: int, *row: str) -> None:
-        self._collect("accounts", row, request_id)
-
-    def accountSummaryEnd(self, request_id: int) -> None:
-        self._end("accounts", request_id)
-
-    def contractDetails(self, request_id: int, details: Any) -> None:
-        self._collect("contract_details", ib_facts.contract_detail(details), request_id)
-
-    def contractDetailsEnd(self, request_id: int) -> None:
-        self._end("contract_details", request_id)
-
-    def positionEnd(self) -> None:
-        self._end("positions")
-
-    def currentTime(self, seconds: int) -> None:
-        self._collect("current_time", seconds)
-        self._end("current_time")
-
-    def _collect(self, what: str, item: Any, request_id: int | None = None) -> None:
-        if (collection := self.collecting.get(what)) is not None and request_id in (None, collection.request_id):
-            collection.items.append(item)
-
-    def _end(self, what: str, request_id: int | None = None) -> None:
-        """The answer is complete; what comes late for a request that was given up is nobody's."""
-        if (collection := self.collecting.get(what)) is not None and request_id in (None, collection.request_id):
-            collection.end()
 
 
 class IbBroker:
@@ -294,6 +167,12 @@ class IbBroker:
         return self._session.heard_at if self._session is not None else float("-inf")
 
     @property
+    def listing_at(self) -> float:
+        """See `Broker.listing_at`."""
+        session = self._session
+        return session.listed_at if session is not None and session.collecting else float("-inf")
+
+    @property
     def unsent_bytes(self) -> int:
         """See `Broker.unsent_bytes`."""
         transport = self._session.client.conn.transport if self._session is not None else None
@@ -346,7 +225,12 @@ class IbBroker:
 
     async def open_orders(self, deadline: float) -> list[OpenOrder]:
         """See `Broker.open_orders`."""
-        return await self._request("open_orders", deadline, lambda client, _: client.reqAllOpenOrders())
+
+        def ask(client: Any, _: int) -> None:
+            self._ready().list_begins()
+            client.reqAllOpenOrders()
+
+        return await self._request("open_orders", deadline, ask)
 
     async def completed_orders(self, deadline: float, known: Known | None = None) -> list[OpenOrder]:
         """See `Broker.completed_orders`. A day's list is long, and decoding is most of its cost."""

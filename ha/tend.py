@@ -30,9 +30,6 @@ TICK = 0.02
 IDLE_TICK = 0.25
 REMEMBER_EVERY = 1.0
 CALENDAR_EVERY = 0.25  # seconds; time zones are reckoned with each time
-DOUBTS_APART = 0.5
-"""Least pause between two reconciliations at a doubt: one is five requests, and the gateway takes 50 messages a second."""
-
 WHOLE_EVERY = 300.0  # seconds between reconciliations in the background that ask for the whole day
 WHOLE_DEADLINE = 30.0  # seconds that one may take: no gate waits for it, and a list that is cut off is asked for again
 WHOLE_SHARE = 0.02  # of the time, at most, is spent on them: a day's list is long in the afternoon
@@ -251,10 +248,12 @@ class Tender:
         if committer is None or session is None:
             raise TermOver("there is no session to reconcile with")
         self._doubts.clear()
-        behind = not recent and "reconciling" not in self._permit.shut
-        deadline, started = self._rules.reconcile_deadline, self._clock()
-        deadline = max(deadline, WHOLE_DEADLINE) if behind else deadline
-        result = await self.reconciler.reconcile(committer, session, deadline=deadline, recent=recent, early=early)
+        behind, started = "reconciling" not in self._permit.shut, self._clock()
+        deadline = max(self._rules.reconcile_deadline, WHOLE_DEADLINE if behind and not recent else 0.0)
+        result = await self.reconciler.reconcile(
+            committer, session, deadline=deadline, recent=recent, early=early,
+            lists=self._rules.lists_take(len(self._book.open_ids), gate_open=behind),
+        )  # fmt: skip
         self.last, self._reconciled_at = result, self._clock()
         if not recent:
             self._whole_due_at = self._clock() + max(WHOLE_EVERY, (self._clock() - started) / WHOLE_SHARE)
@@ -272,7 +271,7 @@ class Tender:
         while True:
             await asyncio.sleep(IDLE_TICK)
             since = self._clock() - self._reconciled_at
-            due = since > (DOUBTS_APART if self._doubts or self._link_back else self._rules.reconcile_every)
+            due = since > self._rules.pause(len(self._book.open_ids), doubts=bool(self._doubts) or self._link_back)
             if self._permit.session is None or "reconciling" in self._permit.shut or not due:
                 continue
             link_was_back, self._link_back, losses = self._link_back, False, self._link_losses
@@ -369,7 +368,8 @@ class Tender:
         else:
             shut.pop("backlog", None)
         waiting = self._desk.unacknowledged
-        age = self._clock() - min(waiting.values()) if waiting else 0.0
+        # an acknowledgement stands behind the list that is being sent to us, however long that is
+        age = self._clock() - max(min(waiting.values()), self._broker.listing_at) if waiting else 0.0
         if age > self._rules.ack_deadline:
             self._broker.abort()  # our own session: what it may have delivered is judged as a dead one's
             self._session_lost(f"an order was not acknowledged for {age:.1f} s")

@@ -49,6 +49,7 @@ async def collect(
     broker: Broker,
     *,
     deadline: float,
+    lists: float = 0.0,
     book: Book,
     session: int,
     recent: bool = False,
@@ -58,6 +59,8 @@ async def collect(
     clock: Clock = boottime,
 ) -> Snapshot:
     """One snapshot, within about `deadline` seconds; never raises for what the broker does not answer.
+
+    `lists`: seconds more for what comes once the gateway has answered the round trip.
 
     A round trip comes first. Open orders are asked for before completed ones, those before executions, executions before
     positions: what moves on meanwhile shows in a later part. A part that fails is named in `missing`; one that never ends costs
@@ -73,6 +76,8 @@ async def collect(
     asking = _Asking(broker, clock, deadline)
     started, first, lost, up = utcnow(), book.seq + 1, losses(), link_up()
     await asking.part(ROUND_TRIP, asking.round_trip)
+    if not asking.missing:
+        asking.ends += lists
     if prove_link and not asking.missing:
         await asking.part(LINK, asking.ask_ib)
     open_orders = await asking.part(OPEN_ORDERS, broker.open_orders)
@@ -124,10 +129,10 @@ def _left(book: Book) -> Known | None:
 
 
 class _Asking:
-    """One request after another under one deadline; `missing` names those that failed."""
+    """One request after another, until `ends`; `missing` names those that failed."""
 
     def __init__(self, broker: Broker, clock: Clock, deadline: float) -> None:
-        self._broker, self._clock, self._ends = broker, clock, clock() + deadline
+        self._broker, self._clock, self.ends = broker, clock, clock() + deadline
         self.missing: list[str] = []
 
     @property
@@ -137,7 +142,7 @@ class _Asking:
 
     async def part(self, name: str, request: Request[list[T]], *, is_last: bool = False) -> tuple[T, ...]:
         """What the broker answers; nothing, and the name in `missing`, when it does not."""
-        left = max(self._ends - self._clock(), LEAST)
+        left = max(self.ends - self._clock(), LEAST)
         try:
             return tuple(await request(left if is_last else left / 2))
         except RequestFailed as failed:

@@ -78,6 +78,7 @@ class _Run:
 
     started: float
     ends: float
+    lists: float = 0.0
     rounds: int = 0
     repaired: int = 0
     held: int = 0
@@ -141,6 +142,7 @@ class Reconciler:
         session: int,
         *,
         deadline: float,
+        lists: float = 0.0,
         rounds: int = 3,
         hold_back: float = 0.2,
         recent: bool = False,
@@ -148,6 +150,7 @@ class Reconciler:
     ) -> Result:
         """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
 
+        `lists`: seconds by which each collection may take longer, once the gateway has answered.
         A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
         `recent`: ask for what is new only, so that the cost does not grow with the day; a doubt about anything but the state of
         single orders is looked at in whole snapshots.
@@ -156,7 +159,7 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             now = self._clock()
-            run = _Run(now, now + deadline, recent=recent)
+            run = _Run(now, now + deadline, lists, recent=recent)
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
@@ -219,9 +222,9 @@ class Reconciler:
             is_last = run.rounds == rounds
             # IB is asked where an absence is decided, and not while a gate waits for what needs no decision (R6)
             decides = rounds == 1 or (bool(run.doubts) and (early is None or is_last))
-            snapshot = await self._collect(
-                session, left if is_last else left / 2, recent=run.recent, prove_link=decides
-            )
+            seconds = left if is_last else left / 2
+            snapshot = await self._collect(session, seconds, run.lists, recent=run.recent, prove_link=decides)
+            run.ends += min(run.lists, self._clock() - began)  # what was added is not taken from the rounds to come
             if snapshot.silent and self._broker.heard_at < began:  # else it answers, and more than there was time for
                 run.missing = snapshot.missing
                 return "session_lost", "the gateway answered nothing"
@@ -256,10 +259,10 @@ class Reconciler:
             await asyncio.sleep(max(0.0, max(run.doubts.values()) + seconds - self._clock()))
 
     async def _collect(
-        self, session: int, seconds: float, *, recent: bool = False, prove_link: bool = True
+        self, session: int, seconds: float, lists: float = 0.0, *, recent: bool = False, prove_link: bool = True
     ) -> Snapshot:
         return await collect(
-            self._broker, deadline=seconds, book=self._book, session=session, recent=recent, prove_link=prove_link,
+            self._broker, deadline=seconds, lists=lists, book=self._book, session=session, recent=recent, prove_link=prove_link,
             losses=self._losses, link_up=self._link_up, clock=self._clock,
         )  # fmt: skip
 

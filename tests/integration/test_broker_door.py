@@ -226,3 +226,42 @@ async def test_ibs_own_servers_answer_once_a_second_and_not_while_the_gateway_ha
     assert await door.broker.current_time(2.0), "the gateway itself answers"
     with pytest.raises(RequestFailed, match="504"):
         await door.broker.ask_ib(2.0)
+
+
+@pytest.mark.rule(5)
+async def test_a_list_that_is_being_sent_is_a_sign_of_life_until_it_ends_or_is_given_up(sim: Sim) -> None:
+    door = Door(sim, rate=0)
+    assert isinstance(await door.broker.connect(3.0), Admitted)
+    door.place(1)
+    await until(lambda: 1 in door.shown(), "the order is acknowledged")
+    assert door.broker.listing_at == float("-inf"), "news of an order are no list"
+    await door.broker.open_orders(3.0)
+    assert door.broker.listing_at == float("-inf"), "it has ended"
+    await sim.fault("no_end", request="open_orders")
+    work = asyncio.create_task(door.broker.open_orders(1.0))
+    await until(lambda: door.broker.listing_at > float("-inf"), "an order of the list")
+    with pytest.raises(RequestFailed):
+        await work
+    assert door.broker.listing_at == float("-inf"), "given up"
+    door.broker.abort()
+
+
+async def test_open_orders_read_the_same_when_the_gateway_repeats_itself_and_anew_when_it_does_not(sim: Sim) -> None:
+    door = Door(sim, rate=0)
+    assert isinstance(await door.broker.connect(3.0), Admitted)
+    for number in range(1, 4):
+        door.place(number)
+    await until(lambda: door.shown() == {1, 2, 3}, "the orders are acknowledged")
+    first = await door.broker.open_orders(3.0)
+    told = len(door.facts)
+    assert await door.broker.open_orders(3.0) == first
+    assert len(door.facts) - told == 2 * len(first), "each order and its status are told again"
+    door.broker.place(outgoing(2, "2.00"))
+    await until(
+        lambda: any(isinstance(f, OpenOrder) and f.limit_price == Decimal("2.00") for f in door.facts), "changed"
+    )
+    again = await door.broker.open_orders(3.0)
+    assert {f.broker_order_id: f.limit_price for f in again} == {
+        1: Decimal("1.00"), 2: Decimal("2.00"), 3: Decimal("1.00"),
+    }  # fmt: skip
+    door.broker.abort()

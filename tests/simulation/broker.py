@@ -224,6 +224,11 @@ class SimBroker:
         return float("-inf")
 
     @property
+    def listing_at(self) -> float:
+        """See Broker. Lists come whole or not at all here."""
+        return float("-inf")
+
+    @property
     def unsent_bytes(self) -> int:
         """See Broker. The kernel takes what a few orders need."""
         return 0

@@ -231,7 +231,8 @@ def kinds(plan: Plan) -> list[str]:
 
 
 class ScriptedBroker:
-    """Answers requests from what a test puts into it; a part in `silent` never ends, one in `failing` fails at once."""
+    """Answers requests from what a test puts into it; a part in `silent` never ends, one in `slow` takes its time, one in `failing`
+    fails at once."""
 
     def __init__(self, *facts: OpenOrder | ExecutionFact | PositionFact) -> None:
         self.silent, self.failing, self.asked = set[str](), set[str](), list[str]()
@@ -239,6 +240,7 @@ class ScriptedBroker:
         self.before: dict[str, Callable[[], None]] = {}  # what happens at the broker just before a part is asked for
         self.contracts: list[ContractDetail] | None = None  # what IB knows of whatever is asked for; None = no answer
         self.heard = float("-inf")
+        self.slow: dict[str, float] = {}  # seconds that a part takes
         self.show(*facts)
 
     def show(self, *facts: OpenOrder | ExecutionFact | PositionFact) -> None:
@@ -250,8 +252,10 @@ class ScriptedBroker:
         self.before.get(part, lambda: None)()
         if part in self.failing:
             raise RequestFailed(f"{part}: there is no broker session")
-        if part in self.silent:
-            await asyncio.sleep(deadline)
+        takes = deadline if part in self.silent else self.slow.get(part, 0.0)
+        if takes:
+            await asyncio.sleep(min(takes, deadline))
+        if takes >= deadline:
             raise RequestFailed(f"{part}: no End within {deadline:g} s")
 
     async def current_time(self, deadline: float) -> int:
@@ -300,6 +304,10 @@ class ScriptedBroker:
     @property
     def heard_at(self) -> float:
         return self.heard
+
+    @property
+    def listing_at(self) -> float:
+        return float("-inf")
 
     @property
     def unsent_bytes(self) -> int:

@@ -59,6 +59,16 @@ async def test_collection_of_a_mute_gateway_ends_within_its_deadline_with_everyt
     assert list(snapshot.missing) == PARTS
 
 
+async def test_a_long_list_has_the_time_that_is_added_for_lists_and_a_mute_gateway_has_not() -> None:
+    broker = ScriptedBroker(shown(perm_id=77), holds(10))
+    broker.slow["open_orders"] = 0.3
+    assert (await collect(broker, deadline=0.2, book=Ledger().book, session=1)).missing == ("open_orders",)
+    assert (await collect(broker, deadline=0.2, lists=2.0, book=Ledger().book, session=1)).missing == ()
+    broker.silent.update(PARTS)
+    async with asyncio.timeout(2.0):
+        assert (await collect(broker, deadline=0.2, lists=60.0, book=Ledger().book, session=1)).silent
+
+
 @pytest.mark.rule(23)
 async def test_message_that_could_not_be_decoded_makes_the_collection_incomplete() -> None:
     losses = iter([0, 1])
