@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,9 +190,11 @@ class Connection:
         (query, names), pgconn, label = DIRECT[name], connection.pgconn, f"direct_{name}".encode()
         given = parameters or {}
         values = [None if given[key] is None else str(given[key]).encode() for key in names]
+        ends = time.monotonic() + deadline
         if name not in self._prepared:
             _good(await exchange(pgconn, lambda: pgconn.send_prepare(label, query), deadline))
             self._prepared.add(name)
+            deadline = max(ends - time.monotonic(), 0.0)
         result = _good(await exchange(pgconn, lambda: pgconn.send_query_prepared(label, values), deadline))
         self._loader.set_pgresult(result)
         columns = [(result.fname(i) or b"").decode() for i in range(result.nfields)]

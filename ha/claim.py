@@ -81,6 +81,11 @@ def new_gateway_sentence(moved: dict[str, str]) -> str:
     return f"the gateway was {moved['was']} and is {moved['is']} now: confirm that {moved['was']} is off"
 
 
+def speaks_of_new_gateway(why: object) -> bool:
+    """Whether this is the sentence of a gateway that has changed, this time or one before."""
+    return isinstance(why, str) and why.startswith("the gateway was ") and ": confirm that " in why
+
+
 def other_etcd_sentence(last: str | None, mine: str | None, *, proven_lately: bool) -> str | None:
     """R32: two etcds after a restore each grant "the" lease; the one that the last term did not use has to wait."""
     if last is None or last == mine or not proven_lately:

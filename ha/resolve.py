@@ -23,10 +23,9 @@ from engine.events import Draft, Kind, Payload
 from engine.http import Request, Response, Server
 from engine.order import OPERATOR_DEAD, Order, State
 from engine.position import Break
-from engine.schema import NEW_GATEWAY
 from engine.store import StoreError
 from ha.body import body_of
-from ha.claim import new_gateway_sentence
+from ha.claim import speaks_of_new_gateway
 from ha.commands import Commands
 from ha.node import Node
 from ha.phase import TermOver
@@ -114,9 +113,7 @@ class Resolve:
 
         Raises Problem 412 with what it has not shown.
         """
-        committer = self._committer()
-        moved = committer.control.get(NEW_GATEWAY)
-        if moved is None or found.broker.get("why") != new_gateway_sentence(moved):
+        if not speaks_of_new_gateway(found.broker.get("why")):
             return {}
         wrong = [finding.says for finding in await self._gateway() if not finding.fine]
         if wrong and not force:
