@@ -44,21 +44,19 @@ tools: .tools/toxiproxy-server ## Toxiproxy for the chaos tests in .tools, built
 demo: $(VENV)/.installed ## orders flow, two leaders are killed, a judge counts at the broker
 	@$(BIN)/adapter demo $(DEMO)
 
-# Tests with real parts wait for them most of the time: what only computes runs beside them, behind everything else.
-# (A shell starts what runs in the background with SIGINT ignored, and its children inherit that: it is taken back.)
+# Tests with real parts wait for them most of the time: what only computes runs beside them, behind everything else, and when that
+# is done the cluster's tests do (tests/beside.py).
 BESIDE := tests/unit tests/simulation tests/mutation $(wildcard tests/integration/test_sim_*.py tests/integration/test_table_*.py) \
   tests/integration/test_known_mistakes.py tests/integration/test_model.py
-WAIT := $(filter-out $(BESIDE),$(wildcard tests/integration/test_*.py)) tests/chaos
-BEHIND := import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.nice(19); \
-  os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
+WAIT := $(filter-out $(BESIDE),$(wildcard tests/integration/test_*.py))
 test: $(VENV)/.installed-dev ## unit, integration and chaos tests with real parts (TESTS=tests/unit for a part of them)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
 	@said=$$(mktemp) && trap 'kill $$beside 2>/dev/null; rm -f "$$said"' EXIT && trap 'exit 130' INT TERM; \
-	$(BIN)/python -c '$(BEHIND)' $(BESIDE) >"$$said" 2>&1 & beside=$$!; \
+	$(BIN)/python -m tests.beside $(BESIDE) --then tests/chaos >"$$said" 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest $(WAIT); waited=$$?; \
-	echo; echo "and beside them, what only computes:"; wait $$beside; computed=$$?; cat "$$said"; exit $$((waited | computed))
+	echo; echo "and beside them, what only computes and the cluster:"; wait $$beside; other=$$?; cat "$$said"; exit $$((waited | other))
 endif
 
 test-all: $(VENV)/.installed-dev ## the same, with every case of what one case shows already
