@@ -5,7 +5,6 @@ python -m tests.beside PATH... --then PATH...
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,15 +17,18 @@ def run(paths: list[str], niceness: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     lower = ["nice", "-n", str(niceness)] if niceness else []
     with subprocess.Popen([*lower, sys.executable, "-m", "pytest", *paths]) as child:
+        told: list[int] = []
 
         def end(number: int, _: FrameType | None) -> None:
+            told.append(number)
             child.send_signal(number)
-            child.wait()
-            os._exit(128 + number)
 
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, end)
-        return child.wait()
+        code = child.wait()
+    if told:
+        sys.exit(128 + told[0])
+    return code
 
 
 def main(arguments: list[str]) -> int:
