@@ -37,7 +37,7 @@ from engine.broker import (
     Throttled,
     Unreachable,
 )  # fmt: skip
-from engine.clock import Clock, boottime
+from engine.clock import Clock, boottime, utcnow
 from engine.feed import Feed
 from engine.ib_callbacks import FIRST_REQUEST_ID, Callbacks
 from engine.ib_messages import NewOrders
@@ -46,6 +46,12 @@ from engine.pace import MESSAGES, OVERTAKE, DoorPace
 
 ASK_IB_EVERY = 1.0
 """Seconds between two searches for symbols, as IB wants it."""
+
+STILL, AT_MOST = 0.5, 10.0
+"""Seconds after its last item for which a list counts as coming, and for which it is waited for in all beyond its deadline."""
+
+WITHOUT_ID = frozenset({"current_time", "open_orders", "completed_orders", "positions"})
+"""Requests whose answers do not say to which one of them they belong."""
 
 T = TypeVar("T")
 
@@ -94,6 +100,7 @@ class _Session(Callbacks):
 
     def completed(self, fields: list[str]) -> None:
         """One message completedOrder, before it is decoded."""
+        self.coming("completed_orders")
         perm_id = ib_facts.completed_perm_id(fields)
         if self.known is None or perm_id is None or not self.known(perm_id):
             self._completed(fields)
@@ -260,25 +267,44 @@ class IbBroker:
         return await self._request("contract_details", deadline, lambda c, rid: c.reqContractDetails(rid, wanted))
 
     async def _request(self, what: str, deadline: float, send: Callable[[Any, int], None]) -> list[Any]:
-        """One request at a time, when the pace has room for it; all within `deadline`."""
+        """One request at a time, when the pace has room for it; within `deadline`, unless its list is coming then."""
+        ends = boottime() + deadline
         try:
-            async with asyncio.timeout(deadline), self._one_request:
+            async with asyncio.timeout(deadline) as limit, self._one_request:
                 while (wait := self._pace.wait(self._clock())) > 0.0:  # noqa: ASYNC110 - time itself is the condition
                     await asyncio.sleep(wait)
-                return await self._collect(what, send)
+                limit.reschedule(None)
+                if what in WITHOUT_ID and self._ready().owed:
+                    await self._pass_what_is_owed(ends)
+                return await self._collect(what, send, ends)
         except TimeoutError as error:
             raise RequestFailed(f"{what}: no End within {deadline:g} s") from error
         except ConnectionError as error:
             raise RequestFailed(f"{what}: {error}") from error
 
-    async def _collect(self, what: str, send: Callable[[Any, int], None]) -> list[Any]:
+    async def _pass_what_is_owed(self, ends: float) -> None:
+        """G6: an End without a request's id may be that of a list that was given up, and what came since then half of it: ask for
+        something that carries one and is answered behind all that. Raises TimeoutError, ConnectionError."""
+        nothing = ExecutionFilter(time=f"{utcnow():%Y%m%d-%H:%M:%S}")
+        await self._collect("executions", lambda client, rid: client.reqExecutions(rid, nothing), ends)
+        self._ready().owed.clear()
+
+    async def _collect(self, what: str, send: Callable[[Any, int], None], ends: float) -> list[Any]:
+        """A list that is coming is waited for beyond its time: whatever is asked next stands behind it. Raises TimeoutError."""
         session = self._ready()
         self._request_id += 1
         collection = session.collecting[what] = Collection(self._request_id)
         try:
             send(session.client, self._request_id)
             self._pace.wrote(self._clock())
-            await collection.ended
+            while not collection.ended.done():
+                left = min(max(ends, session.listed_at + STILL), ends + AT_MOST) - boottime()
+                if left <= 0.0:
+                    raise TimeoutError
+                await asyncio.wait({collection.ended}, timeout=left)
         finally:
             del session.collecting[what]
+            if not collection.ended.done():
+                session.owed.add(what)
+        collection.ended.result()
         return collection.items

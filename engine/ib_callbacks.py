@@ -32,6 +32,7 @@ class Callbacks:
         self.in_use: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.collecting: dict[str, Collection] = {}
+        self.owed: set[str] = set()  # requests that were given up: what they asked for may still come
 
     def list_begins(self) -> None:
         """The open orders are asked for: what this list does not repeat need not be remembered."""
@@ -148,10 +149,15 @@ class Callbacks:
         self._collect("current_time", seconds)
         self._end("current_time")
 
+    def coming(self, what: str) -> None:
+        """An item of a list that was asked for is there, wanted or not."""
+        if what in self.collecting or what in self.owed:
+            self.listed_at = boottime()
+
     def _collect(self, what: str, item: Any, request_id: int | None = None) -> None:
+        self.coming(what)
         if (collection := self.collecting.get(what)) is not None and request_id in (None, collection.request_id):
             collection.items.append(item)
-            self.listed_at = boottime()
 
     def _end(self, what: str, request_id: int | None = None) -> None:
         """The answer is complete; what comes late for a request that was given up is nobody's."""

@@ -252,7 +252,7 @@ class Tender:
         deadline = max(self._rules.reconcile_deadline, WHOLE_DEADLINE if behind and not recent else 0.0)
         result = await self.reconciler.reconcile(
             committer, session, deadline=deadline, recent=recent, early=early,
-            lists=self._rules.lists_take(len(self._book.open_ids), gate_open=behind),
+            lists=self._rules.lists_take(len(self._book.orders), gate_open=behind),
         )  # fmt: skip
         self.last, self._reconciled_at = result, self._clock()
         if not recent:
@@ -368,8 +368,7 @@ class Tender:
         else:
             shut.pop("backlog", None)
         waiting = self._desk.unacknowledged
-        # an acknowledgement stands behind the list that is being sent to us, however long that is
-        age = self._clock() - max(min(waiting.values()), self._broker.listing_at) if waiting else 0.0
+        age = self._rules.unanswered(self._clock(), min(waiting.values()), self._broker.listing_at) if waiting else 0.0
         if age > self._rules.ack_deadline:
             self._broker.abort()  # our own session: what it may have delivered is judged as a dead one's
             self._session_lost(f"an order was not acknowledged for {age:.1f} s")

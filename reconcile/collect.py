@@ -142,13 +142,16 @@ class _Asking:
 
     async def part(self, name: str, request: Request[list[T]], *, is_last: bool = False) -> tuple[T, ...]:
         """What the broker answers; nothing, and the name in `missing`, when it does not."""
-        left = max(self.ends - self._clock(), LEAST)
+        began, left = self._clock(), max(self.ends - self._clock(), LEAST)
+        limit = left if is_last else left / 2
         try:
-            return tuple(await request(left if is_last else left / 2))
+            return tuple(await request(limit))
         except RequestFailed as failed:
             logger.warning("the broker's {} did not come: {}", name.replace("_", " "), failed)
             self.missing.append(name)
             return ()
+        finally:  # a list that was coming had more time than that, and does not take it from the others
+            self.ends += max(0.0, self._clock() - began - limit)
 
     async def round_trip(self, limit: float) -> list[int]:
         """The proof of life."""

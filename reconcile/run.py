@@ -224,7 +224,9 @@ class Reconciler:
             decides = rounds == 1 or (bool(run.doubts) and (early is None or is_last))
             seconds = left if is_last else left / 2
             snapshot = await self._collect(session, seconds, run.lists, recent=run.recent, prove_link=decides)
-            run.ends += min(run.lists, self._clock() - began)  # what was added is not taken from the rounds to come
+            run.ends += max(
+                0.0, self._clock() - began - seconds
+            )  # lists that were coming take nothing from the rounds to come
             if snapshot.silent and self._broker.heard_at < began:  # else it answers, and more than there was time for
                 run.missing = snapshot.missing
                 return "session_lost", "the gateway answered nothing"

@@ -16,6 +16,7 @@ from engine.broker import (
     ExecutionFact,
     Fact,
     OpenOrder,
+    OrderStatus,
     Outgoing,
     Paced,
     RequestFailed,
@@ -265,3 +266,96 @@ async def test_open_orders_read_the_same_when_the_gateway_repeats_itself_and_ane
         1: Decimal("1.00"), 2: Decimal("2.00"), 3: Decimal("1.00"),
     }  # fmt: skip
     door.broker.abort()
+
+
+class Narrow:
+    """A relay in front of the gateway that lets only so many of its bytes through."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._room = port, asyncio.Condition()
+        self.allowed: float = float("inf")
+        self.passed = 0
+        self.port = 0
+
+    async def __aenter__(self) -> Narrow:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def allow(self, more: float) -> None:
+        """From now on let so many bytes more through."""
+        async with self._room:
+            self.allowed = self.passed + more
+            self._room.notify_all()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there = await asyncio.open_connection(HOST, self._port)
+        asking = asyncio.create_task(self._pass(reader, there, counted=False))
+        try:
+            await self._pass(there_reader, writer, counted=True)
+        finally:
+            asking.cancel()
+            there.close()
+            writer.close()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool) -> None:
+        while data := await source.read(1024):
+            if counted:
+                async with self._room:
+                    await self._room.wait_for(lambda: self.passed < self.allowed)
+                self.passed += len(data)
+            sink.write(data)
+            await sink.drain()
+
+
+async def with_open_orders(door: Door, count: int) -> None:
+    """A session with so many orders that rest."""
+    assert isinstance(await door.broker.connect(3.0), Admitted)
+    for number in range(1, count + 1):
+        door.place(number)
+    await until(lambda: len(door.shown()) == count, "the orders are acknowledged")
+
+
+@pytest.mark.guarantee(6)
+@pytest.mark.rule(23)
+@pytest.mark.parametrize("what", ["open_orders", "completed_orders"])
+async def test_the_rest_of_a_list_that_was_given_up_is_not_taken_for_the_next_one(sim: Sim, what: str) -> None:
+    """Neither has an id: its End would end the next one, which would look complete and have half of the orders."""
+    async with Narrow(sim.port) as narrow:
+        door = Door(sim, rate=0)
+        door.broker.port = narrow.port
+        await with_open_orders(door, 60)
+        if what == "completed_orders":
+            for number in range(1, 61):
+                door.broker.cancel(number)
+            await until(
+                lambda: sum(isinstance(f, OrderStatus) and f.status == "Cancelled" for f in door.facts) >= 60, "ended"
+            )
+        ask = getattr(door.broker, what)
+        await narrow.allow(8_000)
+        with pytest.raises(RequestFailed):
+            await ask(0.2)
+        work = asyncio.create_task(ask(5.0))
+        await asyncio.sleep(0)  # it has been asked before the rest of the first one comes
+        await narrow.allow(float("inf"))
+        assert len(await work) == 60
+        door.broker.abort()
+
+
+@pytest.mark.rule(24)
+async def test_a_list_that_is_coming_is_waited_for_beyond_its_deadline(sim: Sim) -> None:
+    async with Narrow(sim.port) as narrow:
+        door = Door(sim, rate=0)
+        door.broker.port = narrow.port
+        await with_open_orders(door, 60)
+        await narrow.allow(8_000)
+        work = asyncio.create_task(door.broker.open_orders(0.3))
+        while not work.done():  # a kilobyte now and then
+            await asyncio.sleep(0.1)
+            await narrow.allow(2_000)
+        assert len(work.result()) == 60
+        door.broker.abort()

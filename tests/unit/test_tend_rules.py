@@ -17,7 +17,7 @@ def test_with_few_open_orders_the_settings_say_when() -> None:
 @pytest.mark.rule(24)
 def test_lists_of_thousands_have_more_time_and_more_still_behind_an_open_gate() -> None:
     rules = TendRules()
-    assert 5.0 <= rules.lists_take(9_000, gate_open=False) < rules.lists_take(9_000, gate_open=True) <= 60.0
+    assert 2.0 <= rules.lists_take(9_000, gate_open=False) < rules.lists_take(9_000, gate_open=True) <= 60.0
 
 
 @pytest.mark.rule(5)
@@ -26,3 +26,12 @@ def test_lists_of_thousands_do_not_follow_one_another_at_once() -> None:
     assert rules.pause(9_000, doubts=True) > 2.0
     assert rules.pause(50_000, doubts=False) > 60.0
     assert TendRules(reconcile_every=600.0).pause(9_000, doubts=False) == 600.0
+
+
+@pytest.mark.rule(5)
+def test_what_stands_behind_a_list_is_not_unanswered_for_ten_seconds_at_most() -> None:
+    rules = TendRules()
+    assert rules.unanswered(103.0, 100.0, float("-inf")) == 3.0
+    assert rules.unanswered(103.0, 100.0, 90.0) == 3.0, "a list before it was sent says nothing"
+    assert rules.unanswered(103.0, 100.0, 102.5) == 0.5
+    assert rules.unanswered(116.0, 100.0, 115.9) == 6.0, "a list that never ends excuses nothing for ever"
