@@ -27,6 +27,7 @@ from engine.store import StoreError
 from ha.body import body_of
 from ha.claim import speaks_of_new_gateway
 from ha.commands import Commands
+from ha.looks import Look, Looks
 from ha.node import Node
 from ha.phase import TermOver
 from ha.preflight import Finding
@@ -38,6 +39,9 @@ from reconcile.snapshot import EXECUTIONS, POSITIONS, Snapshot
 
 WORDS = ("dead", "adopt", "send_again")
 """What may be said of an order in doubt."""
+
+TRIES = 3
+"""So many looks of those that are shared may have become old before it was this word's turn."""
 
 EXTERNAL_FLOW = "external_flow"
 """What may be said of a position that differs: somebody else traded, and the ledger takes the broker's figure (R28)."""
@@ -51,6 +55,7 @@ class Resolve:
     ) -> None:
         """`gateway` looks at the gateway behind this replica's address, with a spare clientId."""
         self._node, self._access, self._commands, self._gateway = node, access, commands, gateway
+        self._looks = Looks(self._look)
         self._one_at_a_time = asyncio.Lock()  # what one operator decides on, another one's decision must not change
 
     def register(self, server: Server) -> None:
@@ -93,20 +98,37 @@ class Resolve:
         word = _word(body, asker.subject)
         if not isinstance(force := body.get("force", False), bool):
             raise invalid(FieldError("force", "true or false"))
-        async with self._one_at_a_time:
-            self._committer()
-            found = self._node.book.open_breaks.get(request.params["id"])
-            if found is None:
-                gone = f"There is no open break {request.params['id']}."
-                raise Problem(404, "no-such-break", "No such open break", gone)
-            word |= await self._looked_at(found, force=force)
-            outcome, why = await self._answered(found, word, body.get("perm_id"), asker)
+        for _ in range(TRIES):
+            look = await self._looks.fresh() if self._shares(self._break(request), word) else None
+            async with self._one_at_a_time:
+                found = self._break(request)
+                if look is not None and not look.holds(self._node.permit.session, boottime()):
+                    continue  # other decisions came first
+                word |= await self._looked_at(found, force=force)
+                outcome, why = await self._answered(found, word, body.get("perm_id"), asker, look)
+                break
+        else:
+            raise unavailable("no-snapshot", "There is no fresh snapshot to decide on: too much was decided meanwhile.")
         if outcome is Outcome.UNKNOWN:
             raise unknown_outcome(f"{why}; look at the break again.")
         if outcome is Outcome.REFUSED:
             raise Problem(409, "changed-meanwhile", "It has changed", f"{why}; look at the break again.")
         logger.warning("break {} ({}) resolved by {}: {}", found.id, found.kind, asker.subject, word)
         return Response(200, views.found_break(found))
+
+    def _break(self, request: Request) -> Break:
+        """The break that is meant. Raises Problem."""
+        self._committer()
+        found = self._node.book.open_breaks.get(request.params["id"])
+        if found is None:
+            gone = f"There is no open break {request.params['id']}."
+            raise Problem(404, "no-such-break", "No such open break", gone)
+        return found
+
+    @staticmethod
+    def _shares(found: Break, word: Payload) -> bool:
+        """Whether the word is about one order's absence and nothing else: one snapshot shows the absence of many (R1)."""
+        return found.order_id is not None and found.kind in ("in_doubt", "vanished") and word["resolution"] == "dead"
 
     async def _looked_at(self, found: Break, *, force: bool) -> Payload:
         """R14: a new gateway is accepted once it has shown that it is ours; what to note when `force` says so instead.
@@ -121,27 +143,29 @@ class Resolve:
             raise Problem(412, "gateway-not-proven", "The new gateway is not accepted", " ".join([*wrong, more]))
         return {"forced_over": " ".join(wrong)[:500]} if wrong else {}
 
-    async def _answered(self, found: Break, word: Payload, perm_id: Any, asker: Asker) -> Answer:
+    async def _answered(self, found: Break, word: Payload, perm_id: Any, asker: Asker, look: Look | None) -> Answer:
         """What became of this word on this break. Raises Problem."""
         if found.order_id is not None and found.kind == "in_doubt":
             if word["resolution"] not in WORDS:
                 raise invalid(FieldError("resolution", f"for an order in doubt one of {', '.join(WORDS)}"))
-            return await self._decide(found, found.order_id, word, perm_id, asker)
+            return await self._decide(found, found.order_id, word, perm_id, asker, look)
         if found.order_id is not None and (found.kind, word["resolution"]) == ("vanished", "dead"):
-            return await self._decide(found, found.order_id, word, None, asker)
+            return await self._decide(found, found.order_id, word, None, asker, look)
         if (found.kind, word["resolution"]) == ("position", EXTERNAL_FLOW):
             return await self._external_flow(found, word, asker)
         return await self._commit([self._resolved(found, word, asker)])
 
-    async def _decide(self, found: Break, oid: str, word: Payload, perm_id: Any, who: Asker) -> Answer:
-        """R1, R25: on a fresh snapshot. From the barrier behind it to the log nothing is awaited."""
+    async def _decide(
+        self, found: Break, oid: str, word: Payload, perm_id: Any, who: Asker, look: Look | None
+    ) -> Answer:
+        """R1, R25: on a fresh snapshot, `look` if there is one. From the barrier behind it to the log nothing is awaited."""
         if word["resolution"] == "adopt" and (not isinstance(perm_id, int) or isinstance(perm_id, bool) or perm_id < 1):
             raise invalid(FieldError("perm_id", "the permId of the broker's order that it is, a whole number"))
         if word["resolution"] != "adopt" and perm_id is not None:
             raise invalid(FieldError("perm_id", "only with the resolution adopt"))
         if perm_id is not None:
             await self._recall(perm_id)
-        snapshot = await self._look()
+        snapshot = look.snapshot if look is not None else await self._look()
         await barrier(self._committer())
         order = self._node.book.orders[oid]
         if order.final or found.id not in self._node.book.open_breaks:

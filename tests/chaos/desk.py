@@ -7,9 +7,10 @@ an order that surfaces later is found, and cancelled (R1).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiohttp
 
@@ -73,12 +74,17 @@ async def look(cluster: Cluster, fetch: Fetch, readable: Collection[str] = READ_
     doubtful = {order["id"] for order in (await fetch.get(f"{api}/orders?state=IN_DOUBT"))["orders"]}
     shown = [parse_reference(one["order_ref"]) for one in (await cluster.broker("GET", "/orders"))["orders"]]
     dead = doubtful - {reference.id for reference in shown if reference is not None}
-    called, old = [], datetime.now(UTC) - THINKS_FOR
-    for one in (one for one in breaks if datetime.fromisoformat(one["opened_at"]) <= old):
+    called: list[str] = []
+
+    async def answer(one: Mapping[str, Any]) -> None:
         with suppress(FetchFailed):
             if one["order_id"] in dead:
                 await fetch.post(f"{api}/breaks/{one['id']}", DEAD)
                 called.append(one["order_id"])
             elif one["kind"] in readable and one["order_id"] not in doubtful:
                 await fetch.post(f"{api}/breaks/{one['id']}", SEEN)
+
+    old = datetime.now(UTC) - THINKS_FOR
+    # together: the pair decides words that come together on one snapshot
+    await asyncio.gather(*(answer(one) for one in breaks if datetime.fromisoformat(one["opened_at"]) <= old))
     return called, bool(doubtful) or any(one["kind"] in readable for one in breaks)
