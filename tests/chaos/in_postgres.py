@@ -31,21 +31,33 @@ async def asked(on: Cluster, query: str) -> int:
         return int(row[0])
 
 
+async def _locked(on: Cluster) -> psycopg.AsyncConnection:
+    """The owner's connection, in a transaction that every write of an event waits for. Raises psycopg.Error."""
+    url = str(on.pair.info()["migrate_database_url"])
+    owner = await psycopg.AsyncConnection.connect(url, connect_timeout=5)
+    await owner.execute("LOCK TABLE ledger.event IN SHARE ROW EXCLUSIVE MODE")
+    return owner
+
+
 @dataclass(frozen=True, slots=True)
 class CommitUnanswered:
     """The leader's connection to PostgreSQL is cut while it commits: what it says arrives, the answers do not, and then the
     connection is reset."""
 
-    within: float = 1.5
+    within: float = 3.0
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         leader = await on.paired()
         [link] = on.links.of(f"{leader}-postgres")
         try:
-            await on.links.cut([link], [Way.BACK])
-            at = now()
             async with asyncio.timeout(self.within), Fetch() as fetch:
+                async with await _locked(on) as owner:  # else the first answer that is lost may be that to a proof
+                    while not await asked(on, _WAITING):
+                        await asyncio.sleep(0.02)
+                    await on.links.cut([link], [Way.BACK])
+                    at = now()
+                    await owner.rollback()
                 while True:
                     known = (await fetch.any_status(f"{on.urls[leader]}/health"))[1]["tail"]["seq"]
                     if (head := await asked(on, _HEAD)) > known:
@@ -68,10 +80,8 @@ class LockWait:
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         await on.paired()
-        url = str(on.pair.info()["migrate_database_url"])
         most = 0
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as owner:
-            await owner.execute("LOCK TABLE ledger.event IN SHARE ROW EXCLUSIVE MODE")
+        async with await _locked(on) as owner:
             at = now()
             end = asyncio.get_running_loop().time() + self.seconds
             while asyncio.get_running_loop().time() < end:

@@ -140,7 +140,7 @@ def _gateway_at_a_takeover() -> Iterator[Entry]:
     """What only somebody feels who asks for everything: the leader is killed while the fault is on."""
     requests = ["executions", "open_orders", "completed", "positions"]
     for name, fault, more in (
-        ("no-end", "no_end", {"request": requests}), ("stale-orders", "stale_orders", {}),
+        ("no-end", "no_end", {"request": requests}),
         ("a-zone-nobody-knows", "unknown_zone", {}), ("late-answers", "delay", {"ms": (100, 1500)}),
         ("half-open", "half_open", {}), ("mute", "mute", {}),
     ):  # fmt: skip

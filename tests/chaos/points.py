@@ -17,7 +17,7 @@ from ha.local.process import Child
 from tests.chaos.check import Bite
 from tests.chaos.cluster import Cluster
 from tests.chaos.evidence import moment
-from tests.chaos.faults import DidNotBite, now, process_state
+from tests.chaos.faults import DidNotBite, DropAcks, now, process_state
 from tests.chaos.operators import hand_over, leads
 from tests.chaos.whole import WATCHED
 
@@ -64,6 +64,8 @@ class AtPoint:
 
     async def _come_there(self, on: Cluster, leader: str, armed: str) -> None:
         if self.point.startswith("takeover."):
+            if self.point == "takeover.repaired":  # else both may agree, and nothing is repaired
+                await DropAcks(1).strike(on)
             await on.pair.kill(leader, signal.SIGKILL)
             return
         await hand_over(on, leader)

@@ -18,6 +18,8 @@ from tests.chaos.operators import hand_over, leads
 from tests.chaos.parts import ROOT
 
 _LIMIT = 120.0
+_A_KIND = r'^    [A-Z_]+ = "[a-z_]+"$'
+"""A line of `engine.events.Kind`."""
 
 
 def why_not() -> str | None:
@@ -31,10 +33,19 @@ def why_not() -> str | None:
 
 
 def version_before() -> str:
-    """The oldest commit with this tree's schema: what runs on the same database. Raises DidNotBite."""
+    """The oldest commit with this tree's schema and its kinds of events: what runs on the same database, and reads what this
+    version has written there. (That an older one reads what this version writes at the older ledger level is shown by
+    tests/integration/test_side_by_side.py.) Raises DidNotBite."""
     if (reason := why_not()) is not None:
         raise DidNotBite(reason)
-    return _git("log", "-1", "--format=%H", "--", "engine/migrations/versions").stdout.decode().strip()
+    schema = _last("--", "engine/migrations/versions")
+    kinds = _last(f"-G{_A_KIND}", "--", "engine/events.py")
+    later = _git("merge-base", "--is-ancestor", schema, kinds).returncode == 0
+    return kinds if later else schema
+
+
+def _last(*words: str) -> str:
+    return _git("log", "-1", "--format=%H", *words).stdout.decode().strip()
 
 
 def unpacked_wheel(tree: Path, place: Path) -> Path:
