@@ -52,7 +52,7 @@ class Reader:
         self._since = since
 
     async def settle(self, seconds: float) -> Settled:
-        """Judges again until nothing is on its way and nothing is wrong, or the time is up.
+        """Judges again until nothing is on its way and nothing is wrong that time could mend, or the time is up.
 
         What is merely late is then no defect, and what is a defect stays one. Raises NothingToJudge.
         """
@@ -66,7 +66,7 @@ class Reader:
                     if late:
                         raise NothingToJudge(str(error)) from error
                 else:
-                    if late or (settled.verdict.ok and not settled.notes):
+                    if late or not (settled.verdict.may_be_late or settled.notes):
                         return settled
                 await asyncio.sleep(AGAIN_AFTER)
 

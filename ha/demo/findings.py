@@ -158,7 +158,7 @@ def sent_while_held(record: BrokerRecord, ledger: Ledger) -> list[Finding]:
         if taken.reference is None or taken.twin:
             continue
         for hold in ledger.holds:
-            if hold.covers(taken.symbol, taken.at - ON_ITS_WAY) and hold.order_id != taken.reference.id:
+            if hold.covers(taken.symbol, taken.at, ON_ITS_WAY) and hold.order_id != taken.reference.id:
                 row = ledger.by_id.get(taken.reference.id)
                 why = f"{taken.order_ref} taken for {taken.symbol}, which break {hold.break_id} holds"
                 found.append(Finding(taken.reference.id, row.client_order_id if row else None, why))

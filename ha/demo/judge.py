@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -99,6 +99,12 @@ class Verdict:
     def ok(self) -> bool:
         """True when nothing is lost, doubled, made up, misbooked or told wrongly, and the positions agree."""
         return not self.problems()
+
+    @property
+    def may_be_late(self) -> bool:
+        """Whether something is wrong that may be on its way still. What was sent twice, or while a break held it, stays so."""
+        later = replace(self, duplicated=[], sent_while_held=[])
+        return not later.ok
 
     def problems(self) -> list[str]:
         """One sentence per kind of defect that was found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 FINAL = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
@@ -35,9 +35,10 @@ class Hold:
     opened_at: datetime
     resolved_at: datetime | None
 
-    def covers(self, symbol: str, at: datetime) -> bool:
-        """Whether nothing new may be sent for this symbol at this time."""
-        return symbol == self.symbol and self.opened_at < at and (self.resolved_at is None or at < self.resolved_at)
+    def covers(self, symbol: str, at: datetime, on_its_way: timedelta) -> bool:
+        """Whether nothing may reach the broker for this symbol at this time; what was licensed before takes so long at most."""
+        opened = self.opened_at + on_its_way < at
+        return symbol == self.symbol and opened and (self.resolved_at is None or at < self.resolved_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,6 +367,10 @@ def test_a_hold_ends_when_its_break_is_resolved_and_binds_its_own_symbol_only(wo
     world.breaks[0]["resolved_at"] = at(400)
     world.orders[4]["state"] = "CANCELLED"
     assert world.verdict().ok
+    world.breaks[0]["resolved_at"] = at(963)  # taken at 964: what waited for the word is sent at once
+    assert world.verdict().ok
+    world.breaks[0]["resolved_at"] = at(965)
+    assert not world.verdict().ok
 
 
 def test_a_break_that_holds_nothing_and_the_doubtful_order_that_surfaces_are_no_offence(world: World) -> None:
