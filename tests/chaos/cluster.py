@@ -139,6 +139,13 @@ class Cluster:
             why = self.scene.disagreement() or "it came too late"
             raise NotHealed(f"no leader with a healthy standby within {within:g} s: {why}") from None
 
+    async def led(self, within: float = HEALS_WITHIN) -> str:
+        """The leader's name, once it leads with an open gate, whatever the other replica does. Raises NotHealed."""
+        try:
+            return await self.until(self.scene.leader, within)
+        except TimeoutError:
+            raise NotHealed(f"no leader within {within:g} s: {self.scene.disagreement()}") from None
+
     async def until(self, seen: Callable[[], T | None], seconds: float) -> T:
         """What `seen` returns once that is something, asked again after each look. Raises TimeoutError."""
         async with asyncio.timeout(seconds), self._looked:

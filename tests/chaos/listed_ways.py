@@ -73,7 +73,7 @@ def _hosts() -> Iterator[Entry]:
                 name=f"host-to-{to}-{does.name.lower().replace('_', '-')}", lasts=3.0,
                 leader=STAYS if to is To.PEER else MAY, make=partial(_bad_way, part=part, to=to, does=does),
             )  # fmt: skip
-    yield entry(name="leaders-host-dies-half-open", make=lambda *_: DeadPeer(), lasts=6.5, leader=CHANGES)
+    yield entry(name="leaders-host-dies-half-open", make=lambda *_: DeadPeer(), lasts=2.0, leader=CHANGES)
 
 
 def _bad_way(rng: random.Random, _form: Form, *, part: str, to: To, does: Does) -> Fault:

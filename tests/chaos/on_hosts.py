@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -84,25 +85,38 @@ class BadWay:
 @dataclass(frozen=True, slots=True)
 class DeadPeer:
     """The leader's process is killed on a host whose last packets to the gateway are lost: its connection is half open, and
-    nobody but the next leader's agent ends it."""
+    nobody but the next leader's agent ends it. Over when that has happened."""
 
-    seconds: float = 6.0
+    within: float = 8.0
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        leader, at = await on.paired(), now()
+        leader, before, at = await on.paired(), (await on.journal())[-1]["seq"], now()
         sessions = {one["session"] for one in (await on.broker("GET", "/sessions"))["sessions"]}
         try:
             on.network.forbid(leader, rules(on, leader, To.GATEWAY, Does.LOST, EACH_WAY))
             await on.pair.kill(leader, signal.SIGKILL)
-            await asyncio.sleep(0.2)
-            stands = sessions & {one["session"] for one in (await on.broker("GET", "/sessions"))["sessions"]}
-            await asyncio.sleep(self.seconds)
+            told = await self._told(on, before, sessions)
             counted = on.network.forbidden(leader)
         finally:
             ended = now()
             on.network.allow(leader)
-        if not stands or not counted:
-            raise DidNotBite(f"sessions {sorted(sessions)} ended with the process, {counted} packets were lost")
-        evidence = f"session {sorted(stands)} outlived {leader}, {counted} packets were lost"
+        if told[:1] != ["session_refused"] or not counted:
+            raise DidNotBite(f"sessions {sorted(sessions)}: {told}; {counted} packets were lost")
+        evidence = f"session {sorted(sessions)} outlived {leader}: {told}; {counted} packets were lost"
         return Bite("the leader's host dies with its connection half open", at, evidence, leader, ended)
+
+    async def _told(self, on: Cluster, before: int, sessions: set[int]) -> list[str]:
+        """What the journal tells of sessions, until the last of these has ended: of one that stands, first a refusal."""
+        told: list[str] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.within):
+                while "session_closed" not in told:
+                    await asyncio.sleep(0.05)
+                    entries = (await on.broker("GET", f"/journal?after={before}"))["entries"]
+                    told = [
+                        entry["kind"] for entry in entries
+                        if entry["kind"] == "session_refused"
+                        or (entry["kind"] == "session_closed" and entry["session"] in sessions)
+                    ]  # fmt: skip
+        return told
