@@ -46,7 +46,7 @@ class AtPoint:
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
         assert self.point in POINTS
-        leader = await on.paired()
+        leader = await on.led()  # the standby is started again in any case
         armed = on.other(leader)
         action = f"sleep:{self.seconds}" if self.act is Act.HANG else self.act.value
         await on.renew([armed], {armed: f"{self.point}={action}@{self.passage}"})
@@ -122,7 +122,7 @@ class RenewerDies:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        leader = await on.paired()
+        leader = await on.led()  # the standby is started again in any case
         armed = on.other(leader)
         points = {armed: f"lease.renew=raise@{self.renewals}"}
         await on.renew([armed], points, {WATCHED: "1"})

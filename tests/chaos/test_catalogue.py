@@ -11,11 +11,13 @@ import pytest
 
 from tests.chaos.catalogue import CATALOGUE, Form, Need, why_not
 from tests.chaos.check import Bite
+from tests.chaos.clocks import WrongClock
 from tests.chaos.cluster import CLIENT_ID, HEALS_WITHIN, Cluster
 from tests.chaos.desk import attended
 from tests.chaos.entry import Leader
 from tests.chaos.faults import Fault
 from tests.chaos.parts import lacking
+from tests.chaos.points import AtPoint, RenewerDies
 from tests.chaos.scenario import Outcome, Step, play
 from tests.chaos.traffic import Load
 
@@ -72,6 +74,10 @@ _OFTEN = {*HOSTS, *ELSEWHERE, *(name for names in ON_ONE_HOST.values() for name 
 THE_REST = [name for name in CATALOGUE if name not in _OFTEN]
 
 
+PAIRS_BY_ITSELF = (AtPoint, RenewerDies, WrongClock)
+"""Faults for which the standby is started again; they strike when the pair is whole after that."""
+
+
 @dataclass(frozen=True, slots=True)
 class OnAWholePair:
     """The fault, struck once the pair is whole again and orders reach the broker."""
@@ -80,7 +86,7 @@ class OnAWholePair:
 
     async def strike(self, on: Cluster) -> Bite:
         """See Fault."""
-        await on.paired()
+        await (on.led() if isinstance(self.fault, PAIRS_BY_ITSELF) else on.paired())
         seq = (await on.journal())[-1]["seq"]
         async with asyncio.timeout(HEALS_WITHIN):
             while not any(
