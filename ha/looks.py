@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from engine.clock import Clock, boottime
 from reconcile.snapshot import Snapshot
 
-HOLDS_FOR = 1.0
-"""Seconds after its end for which a look is fresh enough to decide on. What its session tells meanwhile stands in the book."""
+HOLDS_FOR = 5.0
+"""Seconds after its end for which a look is fresh enough to decide on: its first part may be as old at its end. What its session
+tells meanwhile stands in the book."""
 
 
 @dataclass(frozen=True, slots=True)
