@@ -131,10 +131,16 @@ class Pair:
 
 @contextlib.contextmanager
 def running_pair(
-    urls: Urls, gateway_port: int, control: str, etcd: Cluster, directory: Path, promised: dict[str, dict[str, Any]]
+    urls: Urls,
+    gateway_port: int,
+    control: str,
+    etcd: Cluster,
+    directory: Path,
+    promised: dict[str, dict[str, Any]],
+    **settings: str,
 ) -> Iterator[Pair]:
     """Two replicas on this database; ended afterwards. `promised` goes on from an earlier life."""
-    shared = {"ETCD_ENDPOINTS": ",".join(etcd.endpoints), "ONE_MACHINE": "true"}
+    shared = {"ETCD_ENDPOINTS": ",".join(etcd.endpoints), "ONE_MACHINE": "true"} | settings
     with (
         replica(directory / "a", settings_for(urls, gateway_port, "a", **shared)) as a,
         replica(directory / "b", settings_for(urls, gateway_port, "b", **shared)) as b,
@@ -242,6 +248,7 @@ class Copied:
         self._thread.start()
         self.primary = Host(directory / "first", first, self._loop)
         self.copy = Host(directory / "second", second, self._loop)
+        self._old: Host | None = None
         self.primary.tool(
             "initdb", "-D", str(self.primary.data), f"--username={_SUPER}", "--auth=trust", "--encoding=UTF8"
         )
@@ -278,9 +285,16 @@ class Copied:
         with self.copy.connect() as connection:
             connection.execute("SELECT pg_promote()")
 
+    def old_host(self) -> Host:
+        """The one that failed, once more, where no replica looks for it: it has what the copy lacks."""
+        [port] = free_ports(1)
+        self._old = Host(self.primary.data, port, self._loop)
+        self._old.start()
+        return self._old
+
     def close(self) -> None:
-        """End both."""
-        for host in (self.primary, self.copy):
+        """End all."""
+        for host in filter(None, (self.primary, self.copy, self._old)):
             host.kill()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
