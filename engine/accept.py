@@ -163,6 +163,19 @@ def same(known: Order, request: OrderRequest) -> Order:
     return known
 
 
+def open_one(oid: str, book: Book) -> Order:
+    """An order of ours that has not ended. Raises Problem 404 or 409."""
+    order = book.orders.get(oid)
+    if order is None:
+        raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
+    if order.external:
+        detail = f"Order {oid} was placed by somebody else; only the session that placed it can change or cancel it."
+        raise Problem(409, "order-external", "The order is not ours", detail)
+    if order.final:
+        raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
+    return order
+
+
 @contextmanager
 def naming(place: int, *, of: int) -> Iterator[None]:
     """Say of a refusal which order of a batch of so many it is about."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from engine.broker import Outgoing
 from engine.clock import ib_utc, iso
 from engine.contracts import Meant
-from engine.events import Draft, Kind, place
+from engine.events import Draft, Event, Kind, place
 from engine.family import PARENT, TOGETHER
 from engine.fold import new_order
 from engine.order import Order, State
@@ -98,14 +98,34 @@ def repeats(known: Order, request: OrderRequest) -> bool:
     )
 
 
-def too_old(order: Order, now: datetime, max_age: Mapping[str, float]) -> str | None:
-    """R8: why an order that was never licensed must not be sent any more, or None. `now` by the database's clock."""
+def too_old(order: Order, now: datetime, max_age: Mapping[str, float], since: datetime | None = None) -> str | None:
+    """R8: why an order that was never sent must not be sent any more, or None. `now` by the database's clock; `since`, None = as
+    the log has it: when it was accepted, by that clock."""
     if order.valid_until is not None and now > order.valid_until:
         return "valid_until passed before it could be sent"
     limit = max_age.get(order.order_type, max_age.get("", 60.0))
-    if (age := (now - order.created_at).total_seconds()) > limit:
+    if (age := (now - (since or order.created_at)).total_seconds()) > limit:
         return f"it waited {age:.1f} s for the gate; max_intent_age for {order.order_type} is {limit:g} s"
     return None
+
+
+def outlived(
+    licences: Sequence[Event], orders: Mapping[str, Order], now: datetime, utc: datetime, max_age: Mapping[str, float]
+) -> dict[str, str]:
+    """R8, beside the permit: the families of these orders of which one grew too old while its licence was committed, and why.
+
+    `now` by the database's clock, `utc` by the writer's. What was accepted with its licence is as old as its commit took by the
+    writer's clock, however wrong that is. Repetitions are not looked at: an operator may ask for one at any age (R1).
+    """
+    found: dict[str, str] = {}
+    for event in licences:
+        order = orders.get(event.order_id or "")
+        if order is None or event.kind not in (Kind.ORDER_ACCEPTED, Kind.ORDER_LICENSED):
+            continue
+        since = event.at + (now - utc) if event.kind == Kind.ORDER_ACCEPTED else None
+        if (why := too_old(order, now, max_age, since)) is not None:
+            found.setdefault(order.extra.get(TOGETHER, order.id), why)
+    return found
 
 
 def _text(value: Decimal | None) -> str | None:

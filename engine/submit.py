@@ -218,28 +218,30 @@ class Desk:
     def carry_out(self, events: Sequence[Event]) -> None:
         """Write what these committed events license, in their order (R9). Synchronous from the commit's answer to the bytes.
 
-        When a member of a family cannot be written, those behind it are not either: the gateway keeps what came before them.
+        When a member of a family cannot be written, those behind it are not either: the gateway keeps what came before them. A
+        family of which one grew too old while this was committed is not begun (R8).
         """
-        cut: set[str] = set()
+        events = [event for event in events if event.order_id is not None and event.payload.get("session") is not None]
+        now, ages = database_now(self._committer), self.settings.max_intent_age
+        cut = intent.outlived(events, self.book.orders, now, utcnow(), ages)
         for event in events:
-            if event.order_id is None or event.payload.get("session") is None:
-                continue
+            assert event.order_id is not None
             with logger.contextualize(correlation_id=event.correlation_id, order_id=event.order_id):
                 self._carry_out(event, self.book.orders[event.order_id], cut)
 
-    def _carry_out(self, event: Event, order: Order, cut: set[str]) -> None:
-        """`cut`: families of which an earlier order was not written; it is added to."""
+    def _carry_out(self, event: Event, order: Order, cut: dict[str, str]) -> None:
+        """`cut`: families of which nothing is written any more, and why; it is added to."""
         if event.kind in _LICENCES and order.state is State.SENDING:
             family = order.extra.get(TOGETHER, order.id)
-            if not self._write(order, event.payload.get("transmit", True), cut=family in cut):
-                cut.add(family)
+            if not self._write(order, event.payload.get("transmit", True), cut.get(family)):
+                cut.setdefault(family, "an order of its family before it was not written")
         elif event.kind == Kind.MODIFY_LICENSED:
             self.changes.write(event, self._reference(order), self._tell)
         elif event.kind == Kind.TWIN_CANCEL_LICENSED or (event.kind in _CANCELS and not order.final):
             self.cancels.write(event)
 
-    def _write(self, order: Order, transmit: bool, *, cut: bool) -> bool:
-        """Write a licensed order, or take its licence back; whether it was written. `cut`: the one before it was not."""
+    def _write(self, order: Order, transmit: bool, cut: str | None) -> bool:
+        """Write a licensed order, or take its licence back; whether it was written. `cut`: why nothing of its family is."""
         assert order.licence_epoch is not None
         assert order.session is not None
         assert order.broker_order_id is not None
@@ -248,7 +250,7 @@ class Desk:
         outgoing = intent.outgoing(order, self._reference(order), parent, transmit=transmit)
         failpoint.hit("submit.before_write")
         try:
-            why = self._kept_back(order, cut=cut) or self.permit.refuses_write(licence, self._clock())
+            why = cut or self._kept_back(order) or self.permit.refuses_write(licence, self._clock())
             if why is None:  # R2: the check and the write,
                 self._broker.place(outgoing)  # with no await between them
         except (ConnectionError, Paced) as error:
@@ -264,10 +266,10 @@ class Desk:
         failpoint.hit("submit.after_write")
         return True
 
-    def _kept_back(self, order: Order, *, cut: bool) -> str | None:
+    def _kept_back(self, order: Order) -> str | None:
         """Why the order must not be written for its family's sake, or None."""
         parent = parent_of(order, self.book.orders)
-        if cut or (parent is not None and parent.state is State.SENDING and parent.id in self._licences.deciding):
+        if parent is not None and parent.state is State.SENDING and parent.id in self._licences.deciding:
             return "an order of its family before it was not written"
         return unsendable(order, self.book.orders)
 
@@ -328,7 +330,7 @@ class Desk:
 
         An order that this session has not shown live yet is cancelled as soon as it does.
         """
-        order = self._open_one(oid)
+        order = accept.open_one(oid, self.book)
         if self._committer is None or self.permit.epoch is None or not self.permit.proven(self._clock()):
             raise unavailable("not-leader", "This replica cannot write now.")
         if order.state is State.QUEUED and oid not in self._licences.deciding and not self._queue.held:
@@ -344,26 +346,12 @@ class Desk:
         self._submit(self._committer, [draft], {oid: answer})
         return await answer_of(answer)
 
-    def _open_one(self, oid: str) -> Order:
-        """An order of ours that has not ended. Raises Problem 404 or 409."""
-        order = self.book.orders.get(oid)
-        if order is None:
-            raise Problem(404, "no-such-order", "No such order", f"There is no order {oid}.")
-        if order.external:
-            detail = (
-                f"Order {oid} was placed by somebody else; only the session that placed it can change or cancel it."
-            )
-            raise Problem(409, "order-external", "The order is not ours", detail)
-        if order.final:
-            raise Problem(409, "order-final", "The order has ended", f"Order {oid} is {order.state}.")
-        return order
-
     async def modify(self, oid: str, request: ChangeRequest, asker: Asker) -> Order:
         """Ask for a change of a live order; its licence is durable when this returns, and its bytes are written.
 
         Raises Problem 404, 409, 412 (another revision), 422, 503 (nothing was written), 504. Hold and halt stop it (R29).
         """
-        order = self._open_one(oid)
+        order = accept.open_one(oid, self.book)
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
         if (hold := self.book.holding(*order.contract_key)) is not None:

@@ -1,7 +1,8 @@
 """The judge's other half: what `ha/demo/judge.py` does not look at, as a table of checks, each with the guarantees and rules
 that it holds. Pure; a check is a function of recorded facts and yields sentences, none when all is well.
 
-The log alone is in `check_log.py`, the broker beside it in `check_broker.py`, who leads in `check_leaders.py`.
+The log alone is in `check_log.py`, the broker beside it in `check_broker.py` and `check_absent.py`, who leads in
+`check_leaders.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ha.demo.history import History
+from tests.chaos import check_absent as absent
 from tests.chaos import check_broker as broker
 from tests.chaos import check_leaders as roles
 from tests.chaos import check_log as log
@@ -80,6 +82,7 @@ def in_a_quiet_moment(bites: Iterable[Bite], history: History) -> Iterator[str]:
 
 CHECKS = (
     Check("epoch_falls", "G1 R10", log.epoch_falls, "the epochs of the log never fall"),
+    Check("written_behind_a_claim", "G1 R10", log.written_behind_a_claim, "behind a claim nothing carries an older epoch"),
     Check("unlicensed", "G2 R2", broker.unlicensed, "each order at the broker was licensed under the order id that it has"),
     Check("stale_sends", "G2 R2 R13", broker.stale_sends, "at the broker epochs rise with sessions; a licence is of one session"),
     Check("two_leaders", "G2 R12", roles.two_leaders, "two answers 200 on `/leader` overlap for a second at most"),
@@ -90,12 +93,13 @@ CHECKS = (
     Check("overtaken", "R9", broker.overtaken, "orders in one contract reach the broker as they were accepted"),
     Check("booked_twice", "G5 R27", log.booked_twice, "an execution stands in the log once for each revision"),
     Check("judged_too_soon", "G6 R3", log.judged_too_soon, "no order of the present session is called absent"),
-    Check("absent_yet_there", "G6 R23", broker.absent_yet_there, "what a complete snapshot did not show was not at the broker"),
-    Check("ended_yet_alive", "G6 R25", broker.ended_yet_alive, "no order is ended here that the broker had not ended"),
+    Check("absent_yet_there", "G6 R23", absent.absent_yet_there, "what a complete snapshot did not show was not at the broker"),
+    Check("vanished_yet_there", "G6 R23", absent.vanished_yet_there, "what is called vanished is not alive at the broker"),
+    Check("ended_yet_alive", "G6 R25", absent.ended_yet_alive, "no order is ended here that the broker had not ended"),
     Check("licensed_while_held", "G6 R1", log.licensed_while_held, "nothing is licensed for a contract that a break holds"),
-    Check("doubted_yet_taken", "G6 R1", broker.doubted_yet_taken, "nothing that the broker took stays in doubt"),
+    Check("doubted_yet_taken", "G6 R1", absent.doubted_yet_taken, "nothing that the broker took stays in doubt"),
     Check("expired_early", "G6 R8", log.expired_early, "what was never sent expires by its age and nothing else"),
-    Check("licensed_late", "R8", log.licensed_late, "what is too old is not licensed any more"),
+    Check("sent_late", "R8", broker.sent_late, "what is too old is not sent any more"),
     Check("kept_too_long", "R6 R8", broker.kept_too_long, "what the gateway kept beyond its age is cancelled"),
     Check("not_one_leader", "G7", roles.not_one_leader, "after healing one replica answers 200 on `/leader`"),
     Check("not_whole", "G7 R24", roles.not_whole, "after healing the gate is open and the standby healthy"),

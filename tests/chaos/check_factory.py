@@ -54,6 +54,7 @@ class World:
     in_doubt: list[InDoubt] = field(default_factory=list)
     leaders: tuple[str, ...] = ("b",)
     before: list[Row] = field(default_factory=list)
+    claims: dict[int, int] = field(default_factory=dict)
     silences: list[Silence] = field(default_factory=list)
     standing: dict[str, Glimpse | None] = field(default_factory=dict)
 
@@ -79,13 +80,15 @@ class World:
     def probe(self, replica: str, ms: float, status: int | None, took: float = 2.0) -> None:
         self.probes.append(Probe(replica, at(ms), at(ms + took), status))
 
-    def examined(self) -> Examined:
-        facts = Facts(
+    def facts(self) -> Facts:
+        return Facts(
             history=fold(self.entries), journal=self.journal, log=self.log, probes=self.probes, bites=self.bites,
             client_id=CLIENT, in_doubt=self.in_doubt, leaders=self.leaders, before=self.before, silences=self.silences,
-            standing=self.standing,
+            standing=self.standing, claims=self.claims,
         )  # fmt: skip
-        return examine(facts)
+
+    def examined(self) -> Examined:
+        return examine(self.facts())
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ha.local.ports import Ports
 from ha.local.process import Child
 from ha.local.supervise import Event
 from tests.chaos.check import Row
-from tests.chaos.evidence import database_log, last_words
+from tests.chaos.evidence import claims, database_log, last_words
 from tests.chaos.links import Links
 from tests.chaos.namespaces import Network
 from tests.chaos.parts import MEMBERS, needed_parts
@@ -217,6 +217,10 @@ class Cluster:
     def log(self) -> list[Row]:
         """The database's whole log. Raises psycopg.Error."""
         return database_log(str(self.pair.info()["database_url"]))
+
+    def claims(self) -> dict[int, int]:
+        """The log's last event at each claim, by epoch. Raises psycopg.Error."""
+        return claims(str(self.pair.info()["database_url"]))
 
     # ---- its parts
 

@@ -28,6 +28,12 @@ def database_log(url: str) -> list[Row]:
         ]  # fmt: skip
 
 
+def claims(url: str) -> dict[int, int]:
+    """The log's last event at each claim, by epoch. Raises psycopg.Error."""
+    with psycopg.connect(url, connect_timeout=5) as db:
+        return dict(db.execute("SELECT epoch, seq FROM ledger.term").fetchall())
+
+
 def last_words(logs: Path, replicas: Sequence[str], events: Sequence[Event], lines: int) -> str:
     """The end of the replicas' logs and of what the launcher told."""
     shown = []

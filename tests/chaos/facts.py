@@ -83,6 +83,8 @@ class Facts:
     """Who answered 200 on `/leader` when all had healed."""
     before: Sequence[Row] = ()
     """The database's log as it was before the first fault."""
+    claims: Mapping[int, int] = field(default_factory=dict)
+    """By epoch, the log's last event when it was claimed, as the claim itself wrote it while nobody else could write."""
     silences: Sequence[Silence] = ()
     """Around each fault that silenced a leader."""
     standing: Mapping[str, Glimpse | None] = field(default_factory=dict)

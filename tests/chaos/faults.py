@@ -167,7 +167,7 @@ class DropAcks:
         before, at = (await on.journal())[-1]["seq"], now()
         await on.broker("POST", "/faults/drop_acks", {"next": self.orders})
         async with asyncio.timeout(self.within):
-            while (await on.broker("GET", "/faults"))["faults"]:
+            while "drop_acks" in (await on.broker("GET", "/faults"))["faults"]:
                 await asyncio.sleep(0.01)
         taken = [e for e in await on.journal() if e["seq"] > before and e["kind"] == "order"][: self.orders]
         if len(taken) < self.orders or any(e.get("client_id") != CLIENT_ID for e in taken):

@@ -197,6 +197,7 @@ async def _outcome(
         history=history, journal=journal, log=log, probes=probes, bites=bites, client_id=CLIENT_ID,
         since=since, intent_age=INTENT_AGE, in_doubt=settled.verdict.in_doubt, leaders=await cluster.leaders(),
         before=before, silences=settled.verdict.silences, standing=standing, budget=HEALS_WITHIN,
+        claims=await asyncio.to_thread(cluster.claims),
     )  # fmt: skip
     held = licensed_while_held(settled.verdict.sent_while_held, log)
     verdict = replace(settled.verdict, sent_while_held=held)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ha.demo.findings import InDoubt
-from tests.chaos.check_factory import World, id_of, the_problem
+from tests.chaos.check_broker import overtaken
+from tests.chaos.check_factory import CLIENT, World, id_of, the_problem
 
 
 @pytest.mark.check("unlicensed")
@@ -98,26 +99,69 @@ def test_an_order_that_overtakes_another_one_in_its_contract_is_found(world: Wor
 
 
 @pytest.mark.check("overtaken")
-def test_an_order_that_waited_may_be_overtaken_only_where_the_database_refused_a_licence(world: World) -> None:
-    """A full disk refused the licence of the older one and took that of the next."""
-    waited = world.log[10]
-    world.log[10] = replace(waited, payload={})
-    world.wrote(
-        "order_licensed", 960, 1, waited.order_id, session=1, broker_order_id=21
-    )  # its first one would have been 11
-    world.log = [replace(row, epoch=1) for row in world.log]
-    late = next(entry for entry in world.journal if entry["order_id"] == 11)
-    world.journal = [e for e in world.journal if e is not late and e["session"] == 11] + [late | {"order_id": 21}]
-    world.journal = [entry | {"seq": place} for place, entry in enumerate(world.journal, start=1)]
-    behind = "reached the broker behind"
-    assert not [problem for problem in world.examined().problems if behind in problem]
-    world.log = [
-        replace(row, payload=row.payload | {"broker_order_id": row.payload["broker_order_id"] - 1})
-        if row.payload.get("session") == 1 and row.payload["broker_order_id"] > 11 else row
-        for row in world.log
-    ]  # fmt: skip
-    world.journal = [e | {"order_id": e["order_id"] - (e["order_id"] > 11)} for e in world.journal]
-    assert [problem for problem in world.examined().problems if behind in problem], "here nobody was refused"
+@pytest.mark.rule(9)
+@pytest.mark.parametrize(
+    ("before", "licensed", "found"),
+    [
+        (
+            [10],
+            [(2, 12), (3, 13), (1, 14)],
+            0,
+        ),  # 11 was refused: a full disk took the next one's licence and not this one's
+        ([10], [(2, 11), (3, 12), (1, 13)], 1),  # nobody was refused
+        ([10], [(3, 12), (2, 13), (1, 14)], 1),  # one id excuses one order, not two
+        ([10, 12], [(2, 13), (3, 14), (1, 15)], 1),  # 11 was refused before any of these was accepted
+        ([10], [(2, 11), (3, 12), (1, 14)], 1),  # 13 was refused when it had been overtaken already
+    ],
+)
+def test_an_order_that_waited_may_be_overtaken_only_where_the_database_refused_its_licence(
+    before: list[int], licensed: list[tuple[int, int]], found: int
+) -> None:
+    world, sent = World(), [(90 + place, order_id) for place, order_id in enumerate(before)]
+    for number, order_id in sent:
+        world.wrote("order_accepted", 0, 1, id_of(number), session=1, broker_order_id=order_id)
+    for number in (1, 2, 3):
+        world.wrote("order_accepted", 1, 1, id_of(number))
+    for number, order_id in licensed:
+        world.wrote("order_licensed", 2, 1, id_of(number), session=1, broker_order_id=order_id)
+    for number, order_id in [*sent, *licensed]:
+        world.reached(
+            "order", 3, session=11, order_id=order_id, perm_id=900 + order_id, symbol="AAPL", side="BUY", quantity="1",
+            order_ref=f"pa.TAGA.1.{id_of(number)}",
+        )  # fmt: skip
+    assert len(list(overtaken(world.facts()))) == found
+
+
+@pytest.mark.check("sent_late")
+@pytest.mark.rule(8)
+def test_an_order_that_is_sent_beyond_its_age_is_found_and_one_whose_late_licence_sent_nothing_is_not(
+    world: World,
+) -> None:
+    fields = {"client_id": CLIENT, "session": 12, "symbol": "AAPL", "side": "BUY", "quantity": "1"}
+    for number, age, sent in ((50, 8900, True), (51, 9100, False), (52, 9100, True)):
+        world.wrote("order_accepted", 3000, 2, id_of(number), client_order_id=f"k{number}")
+        world.wrote("order_licensed", 3000 + age, 2, id_of(number), session=2, broker_order_id=number + 1)
+        if not sent:  # its commit took so long, and who asked for it took it back
+            world.wrote("order_unlicensed", 3001 + age, 2, id_of(number), reason="it waited 9.1 s for the gate")
+            continue
+        ours = {"order_id": number + 1, "perm_id": 900 + number, "order_ref": f"pa.TAGA.2.{id_of(number)}"}
+        world.reached("order", 3001 + age, **fields | ours)
+    assert the_problem(world) == f"order {id_of(52)} was licensed at the age of 9.1 s and sent, 8 s are allowed"
+
+
+@pytest.mark.check("vanished_yet_there")
+@pytest.mark.rule(23)
+@pytest.mark.guarantee(6)
+def test_an_order_that_is_called_vanished_and_is_alive_at_the_broker_is_found(world: World) -> None:
+    world.reached("execution", 3000, perm_id=907, quantity="1", exec_id="0001.7.01")
+    world.reached("cancelled", 3000, perm_id=908)
+    for number in (7, 8, 50):  # filled, cancelled, never taken
+        world.wrote("break_opened", 4000, 2, id_of(number), id=f"B{number}", kind="vanished", holds=True)
+    assert world.examined().problems == []
+    world.wrote("break_opened", 4000, 2, id_of(9), id="B9", kind="vanished", holds=True)
+    assert the_problem(world) == f"break B9 calls order {id_of(9)} vanished, which was alive at the broker then"
+    world.reached("restart", 3500)  # and forgot it
+    assert world.examined().problems == []
 
 
 @pytest.mark.check("absent_yet_there")

@@ -16,6 +16,16 @@ def test_an_event_written_under_an_older_epoch_is_found(world: World) -> None:
     assert the_problem(world) == "event 41 was written under epoch 1, after one under 2"
 
 
+@pytest.mark.check("written_behind_a_claim")
+@pytest.mark.rule(10)
+@pytest.mark.guarantee(1)
+def test_an_event_of_an_older_epoch_behind_a_claim_is_found_although_no_epoch_falls(world: World) -> None:
+    world.claims = {1: 0, 2: 20}
+    assert world.examined().problems == []
+    world.claims = {1: 0, 2: 19}
+    assert the_problem(world) == "event 20 was written under epoch 1, when epoch 2 was claimed"
+
+
 @pytest.mark.check("holes")
 @pytest.mark.rule(21)
 def test_a_hole_in_the_log_is_found(world: World) -> None:
@@ -82,15 +92,6 @@ def test_an_order_of_the_present_session_that_is_called_absent_is_found(world: W
     assert world.examined().problems == []
     world.wrote("order_in_doubt", 2500, 2, id_of(30), reason="session 2 ended and the broker does not show the order")
     assert the_problem(world) == f"order {id_of(30)} is in doubt, and its session 2 is the present one"
-
-
-@pytest.mark.check("licensed_late")
-@pytest.mark.rule(8)
-def test_an_order_that_is_licensed_beyond_its_age_is_found(world: World) -> None:
-    for number, age in ((50, 8900), (51, 9100)):
-        world.wrote("order_accepted", 3000, 2, id_of(number), client_order_id=f"k{number}")
-        world.wrote("order_licensed", 3000 + age, 2, id_of(number), session=2, broker_order_id=number)
-    assert the_problem(world) == f"order {id_of(51)} was licensed at the age of 9.1 s, 8 s are allowed"
 
 
 @pytest.mark.check("licensed_while_held")

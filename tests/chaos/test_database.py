@@ -21,7 +21,7 @@ from ha.demo.scene import Glimpse, Scene
 from ha.local.postgres import DATABASE
 from tests.chaos.check import CHECKS, Bite, Facts, our_orders
 from tests.chaos.cluster import INTENT_AGE
-from tests.chaos.evidence import database_log
+from tests.chaos.evidence import claims, database_log
 from tests.chaos.traffic import Load, finished, flowing, moving_market
 from tests.integration.etcd_fixture import etcd_cluster
 from tests.integration.pg_fixture import IDENTITY
@@ -99,6 +99,7 @@ async def judged(pair: Pair, sim: Sim, record: Path, copied: Copied, bite: Bite)
         history=history, journal=journal, log=log, probes=(), bites=[bite],
         client_id=IDENTITY.client_id, intent_age=INTENT_AGE, in_doubt=settled.verdict.in_doubt,
         leaders=[one for one in (scene.leader(),) if one], before=before, standing=scene.glimpses,
+        claims=claims(url(copied.copy)),
     )  # fmt: skip
     there = {(row.seq, row.epoch, row.order_id) for row in log}
     lost = [row for row in before if (row.seq, row.epoch, row.order_id) not in there]

@@ -24,7 +24,7 @@ FENCES = (
             Sql("ledger.fence_holds", (("WHEN SQLSTATE 'PA000' THEN RETURN false;", "WHEN SQLSTATE 'PA000' THEN RETURN true;"),)),
         ),
         own=("tests/integration/test_fence.py::test_the_fence_is_proven_by_each_new_leader",),
-        judged=OnCluster("leader frozen under a lost lease"),
+        judged=OnCluster("leader without etcd and without the other replica"),
     ),
     Mutant(
         rule=10, name="R10_no_gate", says="a claim does not wait for transactions in flight",

@@ -105,7 +105,7 @@ LEDGER = (
             ),
         ),
         own=("tests/unit/test_inbound.py::test_status_filled_fills_nothing",),
-        judged=OnCluster("leader killed"),
+        judged=OnCluster("a gateway that tells of a fill before its execution"),
     ),
     Mutant(
         rule=28, name="R28_changes_unseen", says="what a person changed at the broker is not looked at",

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ha.demo.fetch import FetchFailed
+from tests.chaos.at_gateway import AtGateway
 from tests.chaos.check import Bite
 from tests.chaos.cluster import CLIENT_ID, Cluster
-from tests.chaos.faults import Away, DidNotBite, Dies, DropAcks, Fault, Freeze, Kill, now
+from tests.chaos.faults import Away, DidNotBite, Dies, DropAcks, Fault, Kill, now
+from tests.chaos.partitions import CutLinks
+from tests.chaos.parts import MEMBERS
 from tests.chaos.scenario import Step
 from tests.chaos.traffic import Load
 
@@ -36,7 +39,7 @@ class OfGateway:
         elif self.name != "restart":
             try:
                 async with asyncio.timeout(self.within):
-                    while (await on.broker("GET", "/faults"))["faults"]:
+                    while self.name in (await on.broker("GET", "/faults"))["faults"]:
                         await asyncio.sleep(0.02)
             except TimeoutError:
                 await on.broker("DELETE", f"/faults/{self.name}")
@@ -54,6 +57,26 @@ class OfGateway:
                     return [entry for entry in await on.journal() if entry["seq"] > seq]
                 except FetchFailed:
                     await asyncio.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class RestingTwin:
+    """The gateway doubles an order that rests: one after the other, until one is that does not fill at once."""
+
+    at_most: int = 4
+    rests_for: float = 0.3
+
+    async def strike(self, on: Cluster) -> Bite:
+        """See Fault."""
+        for _ in range(self.at_most):
+            bite = await AtGateway("twin", 3.0, {"next": 1}).strike(on)
+            await asyncio.sleep(self.rests_for)
+            journal = await on.journal()
+            [*_, twin] = [entry for entry in journal if entry["kind"] == "order" and entry.get("code") == "twin"]
+            seen = {entry["kind"] for entry in journal if entry.get("order_ref") == twin["order_ref"]}
+            if "execution" not in seen:
+                return replace(bite, evidence=f"{bite.evidence}, permId {twin['perm_id']} rests")
+        raise DidNotBite("each order that was doubled filled at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +114,14 @@ def _dying(point: str) -> Callable[[], Sequence[Step]]:
 SCENES: Mapping[str, Scene] = {
     "leader killed": Scene(lambda: [Step(2.0, Kill("leader"))]),
     "leader killed between licence and write": Scene(_dying("submit.before_write"), arms="submit.before_write=kill@30"),
-    "leader frozen under a lost lease": Scene(lambda: [Step(1.5, Freeze(4.0))], Load(rate=30.0, seconds=7.0)),
+    "leader without etcd and without the other replica": Scene(
+        lambda: [
+            Step(
+                1.5, CutLinks((*(f"{{leader}}-{member}" for member in MEMBERS), "peer-{leader}", "peer-{standby}"), 5.0)
+            )
+        ],
+        Load(rate=30.0, seconds=8.0),
+    ),
     "a gateway that loses orders": Scene(
         lambda: [Step(1.5, OfGateway("lose_orders", {"next": 2}))], Load(rate=30.0, seconds=9.0)
     ),
@@ -99,8 +129,11 @@ SCENES: Mapping[str, Scene] = {
         lambda: [Step(1.5, OfGateway("restart", {"down_ms": 500, "rollback_ids": 20}))], Load(rate=30.0, seconds=6.0)
     ),
     "a gateway that doubles orders": Scene(
-        lambda: [Step(1.5, OfGateway("twin", {"next": 1}))],
-        Load(rate=30.0, seconds=4.0, cancel_share=0.0, limit_share=1.0),
+        lambda: [Step(1.5, RestingTwin())],
+        Load(rate=30.0, seconds=7.0, cancel_share=0.0, limit_share=1.0),
+    ),
+    "a gateway that tells of a fill before its execution": Scene(
+        lambda: [Step(1.0, AtGateway("reorder_callbacks", 3.0))], Load(rate=30.0, seconds=6.0)
     ),
     "a list without an end at a takeover": Scene(
         lambda: [

@@ -63,8 +63,8 @@ SENDING = (
         steps=(
             Rewrite(
                 "engine.submit", "Desk._write",
-                "self._kept_back(order, cut=cut) or self.permit.refuses_write(licence, self._clock())",
-                "self._kept_back(order, cut=cut)",
+                "cut or self._kept_back(order) or self.permit.refuses_write(licence, self._clock())",
+                "cut or self._kept_back(order)",
             ),
         ),
         own=(
@@ -160,6 +160,16 @@ SENDING = (
         rule=8, name="R08_sending_expires", says="an order that was licensed may expire",
         steps=(Put("engine.order", "TRANSITIONS", _also_expires),),
         own=("tests/unit/test_order.py::test_expired_is_reachable_from_queued_only",),
+    ),
+    Mutant(
+        rule=8, name="R08_commit_takes_its_time", says="an order that grew too old while its licence was committed is written",
+        steps=(
+            Rewrite("engine.intent", "outlived", "if (why := too_old(order, now, max_age, since)) is not None:", "if why := None:"),
+        ),
+        own=(
+            "tests/unit/test_submit.py::test_order_whose_licence_was_committed_too_late_is_not_written_any_more",
+            "tests/unit/test_submit.py::test_family_of_which_one_became_too_old_under_its_commit_is_not_begun",
+        ),
     ),
     Mutant(
         rule=9, name="R09_one_takes_all", says="one group that the database refuses takes those in its commit with it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -75,6 +75,28 @@ async def test_what_can_be_done_meanwhile_is_done_behind_the_send_and_before_the
     committer.submit([draft(1)], done, meanwhile)
     await asyncio.wait_for(ended.wait(), 5)
     assert connection.said == ["sent", "meanwhile", "committed"]
+
+
+@pytest.mark.rule(8)
+async def test_answer_that_came_late_says_nothing_of_the_databases_clock_where_a_prompt_one_did() -> None:
+    connection, now, takes = Answers(), [100.0], [2.0, 0.1, 0.6]
+    ahead = {2.0: 7.0, 0.1: 5.0, 0.6: 9.0}  # what each answer seems to say, in seconds
+
+    async def run(_name: str, _said: object = None, deadline: float = 3.0) -> list[dict[str, Any]]:
+        [row] = await Answers.run(connection, "prove")
+        now[0] += takes[0]
+        return [row | {"now": datetime.now(UTC) + timedelta(seconds=ahead[takes.pop(0)])}]
+
+    connection.run = run  # type: ignore[method-assign, assignment]
+    committer = Committer(
+        connection, "a", "i", 1, Book(), on_fenced=print, on_proof=lambda _: None, clock=lambda: now[0]  # type: ignore[arg-type]
+    )  # fmt: skip
+    seen = []
+    for _ in range(3):
+        await committer.prove_now()
+        assert committer.database_offset is not None
+        seen.append(round(committer.database_offset, 1))
+    assert seen == [7.0, 5.0, 5.0]
 
 
 async def test_a_large_group_does_not_wait_for_what_could_be_done_meanwhile(writing: tuple[Answers, Committer]) -> None:

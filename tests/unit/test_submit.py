@@ -352,6 +352,68 @@ async def test_order_that_waited_too_long_expires_and_is_never_sent(scene: Scene
     assert len(scene.wire.placed) == (0 if limit == "age" else 1)
 
 
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """So much time passes, by every clock."""
+    for module in ("submit", "queue"):
+        monkeypatch.setattr(f"engine.{module}.utcnow", lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+@pytest.mark.rule(8)
+@pytest.mark.parametrize("waited", [True, False])
+async def test_order_whose_licence_was_committed_too_late_is_not_written_any_more(
+    monkeypatch: pytest.MonkeyPatch, waited: bool
+) -> None:
+    """Its age was looked at when its licence was asked for; then the commit waited, as for a lock or a slow disk."""
+    scene = Scene(LateCommitter)
+    if waited:
+        scene.shut()
+    old, until = asyncio.ensure_future(scene.place("old")), (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    other = asyncio.ensure_future(scene.place("until", valid_until=until, order_type="LMT", limit_price="9"))
+    await asyncio.sleep(0)
+    if waited:
+        scene.committer.commit_all()
+        scene.open()
+    later(monkeypatch, 61.0)
+    scene.committer.commit_all()
+    assert not scene.wire.written
+    scene.committer.commit_all()  # the licences are taken back, by the process that knows that it wrote nothing (R4)
+    scene.tick()
+    scene.committer.commit_all()
+    orders = [await one for one in (old, other)]
+    assert [order.state for order in orders] == [State.EXPIRED] * 2
+    assert scene.kinds(orders[0].id)[-2:] == [Kind.ORDER_UNLICENSED, Kind.ORDER_EXPIRED]
+
+
+@pytest.mark.rule(8)
+async def test_order_that_is_licensed_as_it_is_accepted_is_written_however_wrong_the_writers_clock_is() -> None:
+    scene = Scene()
+    scene.committer.database_offset = 3600.0
+    await scene.place()
+    assert scene.wire.written == [1]
+
+
+@pytest.mark.rule(8)
+async def test_family_of_which_one_became_too_old_under_its_commit_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(LateCommitter)
+    scene.desk.settings.max_intent_age["STP"] = 5.0
+    bracket = [
+        request("parent", order_type="LMT", limit_price="9"),
+        request("stop", order_type="STP", stop_price="8", side="SELL", parent_client_order_id="parent"),
+    ]
+    asked = asyncio.ensure_future(scene.desk.place_all(bracket, ASKER))
+    await asyncio.sleep(0)
+    later(monkeypatch, 6.0)
+    scene.committer.commit_all()
+    orders = [order for _, order in await asked]
+    assert not scene.wire.written
+    for _ in range(3):
+        scene.committer.commit_all()
+        scene.tick()
+    assert [order.state for order in orders] == [State.EXPIRED] * 2
+
+
 @pytest.mark.rule(8)
 async def test_order_behind_one_that_waits_for_its_turn_expires_in_time() -> None:
     scene = Scene(order_rate=1.0)
