@@ -70,11 +70,17 @@ def holes(facts: Facts) -> Iterator[str]:
 
 
 def expired_early(facts: Facts) -> Iterator[str]:
-    """R8: an order that was never sent expires by its age and by nothing else."""
-    accepted = {row.order_id: row.said for row in facts.log if row.kind == "order_accepted"}
+    """R8: an order that was never sent expires by its age and by nothing else, unless everything was held while it waited: then an
+    operator's word ends it, because it may have been sent before the database went back (R18)."""
+    said: dict[str | None, datetime] = {}
+    held: set[str | None] = set()
     for row in facts.log:
-        if row.kind == "order_expired":
-            age = (row.at - accepted[row.order_id]).total_seconds()
+        if row.kind == "order_accepted":
+            said[row.order_id] = row.said
+        elif _holds_everything(row):
+            held |= said.keys()
+        elif row.kind == "order_expired" and row.order_id not in held:
+            age = (row.at - said[row.order_id]).total_seconds()
             if age < facts.intent_age:
                 yield f"order {row.order_id} expired at the age of {age:.1f} s, {facts.intent_age:g} s are allowed"
 
