@@ -27,7 +27,7 @@ RATE = 20.0
 AT_MOST = 300.0  # seconds of orders in one play
 REPEAT_FOR = 5.0  # clients that repeat for minutes would keep a pair on one machine from anything else
 SEED = 4
-IN_A_ROW = 9
+IN_A_ROW = 6
 
 GATEWAY = (
     "gateway-warns", "gateway-rejects", "gateway-calls-back-twice", "gateway-calls-back-out-of-order",
