@@ -39,7 +39,7 @@ from engine.broker import (
 )  # fmt: skip
 from engine.clock import Clock, boottime, utcnow
 from engine.feed import Feed
-from engine.ib_callbacks import FIRST_REQUEST_ID, Callbacks
+from engine.ib_callbacks import FIRST_REQUEST_ID, LISTS, Callbacks
 from engine.ib_messages import NewOrders
 from engine.ib_socket import Collection, DecoderWatch, harden
 from engine.pace import MESSAGES, OVERTAKE, DoorPace
@@ -177,7 +177,7 @@ class IbBroker:
     def listing_at(self) -> float:
         """See `Broker.listing_at`."""
         session = self._session
-        return session.listed_at if session is not None and session.collecting else float("-inf")
+        return session.listed_at if session is not None and LISTS & session.collecting.keys() else float("-inf")
 
     @property
     def unsent_bytes(self) -> int:

@@ -290,9 +290,7 @@ class Committer:
         if old is not None:  # what it was doing must be over before we repeat it (R20)
             await self._connection.run("end_backend", {"pid": old}, deadline=1.0)
         [pulse] = await self._connection.run("pulse", deadline=1.0)
-        self._see_place(
-            pulse, self._book.seq
-        )  # before a word is written: elsewhere an older epoch may count as present again
+        self._see_place(pulse, self._book.seq)  # before a write: elsewhere an older epoch may count as present again
         await self.prove_now()
 
     async def _write_group(self) -> None:
@@ -311,21 +309,22 @@ class Committer:
         try:
             await self._append(groups)
         except Refused as refused:
+            lost = self._answer_lost
             if self._over(refused) or len(groups) == 1:
-                self._refuse(groups, refused)
+                self._refuse(groups, refused, lost=lost)
                 return
-            for group in groups:  # R9: one bad intent does not take the others with it
+            for number, group in enumerate(groups):  # R9: one bad intent does not take the others with it
                 try:
                     if self._foldable([group]):
                         await self._append([group])
                 except Refused as alone:
-                    self._refuse([group], alone)
+                    mine = groups[number:] if self._over(alone) else [group]
+                    self._refuse(mine, alone, lost=lost or self._answer_lost)
 
-    def _refuse(self, groups: list[_Group], refused: Refused) -> None:
-        # After a lost answer the fence says nothing about the first attempt: it may have been committed before the claim.
-        outcome = Outcome.UNKNOWN if self._over(refused) and self._answer_lost else Outcome.REFUSED
+    def _refuse(self, groups: list[_Group], refused: Refused, *, lost: bool) -> None:
+        # R20: after a lost answer a refusal, whatever it is about, says nothing of the first attempt
         for group in groups:
-            group.done(outcome, (), str(refused))
+            group.done(Outcome.UNKNOWN if lost else Outcome.REFUSED, (), str(refused))
         if self._over(refused):
             raise refused
 

@@ -18,6 +18,9 @@ from engine.ib_socket import Collection
 FIRST_REQUEST_ID = 1 << 30
 """Request ids and order ids share one number space in `error()`: requests take the upper half, order ids come from our floor."""
 
+LISTS = frozenset({"open_orders", "completed_orders", "executions", "positions"})
+"""Answers of many messages, behind which all others stand."""
+
 
 class Callbacks:
     """One session's. `handlers`: ib_async's own, by the number of the message; two of them are replaced."""
@@ -151,7 +154,7 @@ class Callbacks:
 
     def coming(self, what: str) -> None:
         """An item of a list that was asked for is there, wanted or not."""
-        if what in self.collecting or what in self.owed:
+        if what in LISTS and (what in self.collecting or what in self.owed):
             self.listed_at = boottime()
 
     def _collect(self, what: str, item: Any, request_id: int | None = None) -> None:

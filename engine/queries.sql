@@ -87,7 +87,10 @@ SELECT ledger.end_rebuild() AS ended
 
 -- name: end_backend
 -- by way of the view: asked for a process that is gone, the function itself would warn, and a warning is an unknown outcome (R20)
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s
+-- and only while it is ours: a server that was started again gives its numbers out anew
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = %(pid)s AND pid <> pg_backend_pid() AND usename = current_user
+   AND application_name = current_setting('application_name')
 
 -- name: note_phases
 SELECT ledger.note_phases(%(epoch)s, %(phases)s::jsonb)

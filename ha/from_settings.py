@@ -101,6 +101,7 @@ def tend_rules(settings: Settings) -> TendRules:
         reconcile_deadline=settings.reconcile_deadline,
         reconcile_every=settings.reconcile_every,
         same_id=settings.in_doubt == "same_id",
+        phase_deadline=settings.phase_deadline,
     )
 
 

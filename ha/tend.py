@@ -252,7 +252,7 @@ class Tender:
         deadline = max(self._rules.reconcile_deadline, WHOLE_DEADLINE if behind and not recent else 0.0)
         result = await self.reconciler.reconcile(
             committer, session, deadline=deadline, recent=recent, early=early,
-            lists=self._rules.lists_take(len(self._book.orders), gate_open=behind),
+            lists=self._lists(behind), at_most=self._rules.at_most(gate_open=behind),
         )  # fmt: skip
         self.last, self._reconciled_at = result, self._clock()
         if not recent:
@@ -271,7 +271,10 @@ class Tender:
         while True:
             await asyncio.sleep(IDLE_TICK)
             since = self._clock() - self._reconciled_at
-            due = since > self._rules.pause(len(self._book.open_ids), doubts=bool(self._doubts) or self._link_back)
+            listed = (
+                0 if self._link_back else len(self._book.open_ids)
+            )  # a gate waits for the one after the link's return
+            due = since > self._rules.pause(listed, doubts=bool(self._doubts) or self._link_back)
             if self._permit.session is None or "reconciling" in self._permit.shut or not due:
                 continue
             link_was_back, self._link_back, losses = self._link_back, False, self._link_losses
@@ -306,11 +309,16 @@ class Tender:
 
     async def look_now(self) -> Snapshot:
         """One whole snapshot at somebody's wish; nothing is written. Raises TermOver without a session."""
-        return await self.reconciler.look(self._session(), deadline=self._rules.reconcile_deadline)
+        deadline, lists = self._rules.reconcile_deadline, self._lists(gate_open=True)
+        return await self.reconciler.look(self._session(), deadline=deadline, lists=lists)
 
     async def plan_now(self) -> Plan:
         """What the table says of one whole snapshot; nothing is written. Raises TermOver without a session."""
-        return await self.reconciler.dry_run(self._session(), deadline=self._rules.reconcile_deadline)
+        deadline, lists = self._rules.reconcile_deadline, self._lists(gate_open=True)
+        return await self.reconciler.dry_run(self._session(), deadline=deadline, lists=lists)
+
+    def _lists(self, gate_open: bool) -> float:
+        return self._rules.lists_take(len(self._book.orders), gate_open=gate_open)
 
     def _session(self) -> int:
         if self._permit.session is None:
@@ -368,8 +376,9 @@ class Tender:
         else:
             shut.pop("backlog", None)
         waiting = self._desk.unacknowledged
-        age = self._rules.unanswered(self._clock(), min(waiting.values()), self._broker.listing_at) if waiting else 0.0
-        if age > self._rules.ack_deadline:
+        now, since = self._clock(), min(waiting.values(), default=float("inf"))
+        age = now - since
+        if self._rules.owed(now, since, self._broker.listing_at) > self._rules.ack_deadline:
             self._broker.abort()  # our own session: what it may have delivered is judged as a dead one's
             self._session_lost(f"an order was not acknowledged for {age:.1f} s")
         elif age > self._rules.ack_timeout:

@@ -10,8 +10,11 @@ DOUBTS_APART = 0.5
 SHUT_GATE, OPEN_GATE = 0.00025, 0.001
 """Seconds that an order in memory may add to the lists: the gateway shows what ended today, too, and what it traded."""
 
+AT_MOST = 60.0
+"""Seconds for one reconciliation behind an open gate."""
+
 EXCUSE = 10.0
-"""Seconds for which a list that is coming excuses an acknowledgement that is not there (R5)."""
+"""Seconds for which a list that is coming keeps a session whose acknowledgement is not there (R5)."""
 
 PAUSE_EACH = 0.0003
 """Seconds that an open order adds to the pause after a doubt."""
@@ -26,6 +29,7 @@ class TendRules:
     reconcile_deadline: float = 5.0
     reconcile_every: float = 30.0
     same_id: bool = False
+    phase_deadline: float = 20.0
 
     def lists_take(self, orders: int, *, gate_open: bool) -> float:
         """Seconds that the broker's lists may take beyond a reconciliation's deadline, once the gateway has answered.
@@ -34,6 +38,11 @@ class TendRules:
         """
         return orders * (OPEN_GATE if gate_open else SHUT_GATE)
 
+    def at_most(self, *, gate_open: bool) -> float:
+        """Seconds for one reconciliation, whatever is coming: with a shut gate it parks before its phase's deadline ends the term
+        (R24, R33)."""
+        return AT_MOST if gate_open else 0.7 * self.phase_deadline
+
     def pause(self, open_orders: int, *, doubts: bool) -> float:
         """Seconds between the end of one reconciliation and the next: whatever the gateway says waits behind its lists."""
         if doubts:
@@ -41,6 +50,7 @@ class TendRules:
         return max(self.reconcile_every, open_orders * PAUSE_EACH * 10)
 
     @staticmethod
-    def unanswered(now: float, since: float, listing_at: float) -> float:
-        """Seconds for which an acknowledgement is owed. While a list is coming, for `EXCUSE` at most, it stands behind that."""
+    def owed(now: float, since: float, listing_at: float) -> float:
+        """Seconds for which an acknowledgement is owed, for the end of the session. While a list is coming, for `EXCUSE` at most,
+        it stands behind that; the gate shuts by its age alone."""
         return now - max(since, min(listing_at, since + EXCUSE))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from typing import TypeVar
 
 from loguru import logger
@@ -50,6 +52,7 @@ async def collect(
     *,
     deadline: float,
     lists: float = 0.0,
+    at_most: float = inf,
     book: Book,
     session: int,
     recent: bool = False,
@@ -60,7 +63,8 @@ async def collect(
 ) -> Snapshot:
     """One snapshot, within about `deadline` seconds; never raises for what the broker does not answer.
 
-    `lists`: seconds more for what comes once the gateway has answered the round trip.
+    `lists`: seconds more for what comes once the gateway has answered the round trip; `at_most`: seconds after which nothing is
+    waited for any more, not even a list that is coming.
 
     A round trip comes first. Open orders are asked for before completed ones, those before executions, executions before
     positions: what moves on meanwhile shows in a later part. A part that fails is named in `missing`; one that never ends costs
@@ -73,11 +77,11 @@ async def collect(
     the completed orders that have not ended here, and for the executions since that order was accepted: nothing older is about
     it. Where the broker does not show that very execution (its filter means something else than we do), ask for the whole day.
     """
-    asking = _Asking(broker, clock, deadline)
+    asking = _Asking(broker, clock, deadline, at_most)
     started, first, lost, up = utcnow(), book.seq + 1, losses(), link_up()
     await asking.part(ROUND_TRIP, asking.round_trip)
     if not asking.missing:
-        asking.ends += lists
+        asking.ends = min(asking.ends + lists, asking.latest)
     if prove_link and not asking.missing:
         await asking.part(LINK, asking.ask_ib)
     open_orders = await asking.part(OPEN_ORDERS, broker.open_orders)
@@ -131,8 +135,10 @@ def _left(book: Book) -> Known | None:
 class _Asking:
     """One request after another, until `ends`; `missing` names those that failed."""
 
-    def __init__(self, broker: Broker, clock: Clock, deadline: float) -> None:
-        self._broker, self._clock, self.ends = broker, clock, clock() + deadline
+    def __init__(self, broker: Broker, clock: Clock, deadline: float, at_most: float) -> None:
+        self._broker, self._clock = broker, clock
+        self.latest = clock() + at_most
+        self.ends = min(clock() + deadline, self.latest)
         self.missing: list[str] = []
 
     @property
@@ -145,13 +151,15 @@ class _Asking:
         began, left = self._clock(), max(self.ends - self._clock(), LEAST)
         limit = left if is_last else left / 2
         try:
-            return tuple(await request(limit))
-        except RequestFailed as failed:
-            logger.warning("the broker's {} did not come: {}", name.replace("_", " "), failed)
+            async with asyncio.timeout(None if self.latest == inf else max(self.latest - began, limit)):
+                return tuple(await request(limit))
+        except (RequestFailed, TimeoutError) as failed:
+            why = str(failed) or "it was coming, and there was no more time for it"
+            logger.warning("the broker's {} did not come: {}", name.replace("_", " "), why)
             self.missing.append(name)
             return ()
         finally:  # a list that was coming had more time than that, and does not take it from the others
-            self.ends += max(0.0, self._clock() - began - limit)
+            self.ends = min(self.ends + max(0.0, self._clock() - began - limit), self.latest)
 
     async def round_trip(self, limit: float) -> list[int]:
         """The proof of life."""

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Literal
 
 from loguru import logger
@@ -28,7 +29,7 @@ from engine.risk import NO_LIMITS, Limits
 from engine.store import StoreError
 from reconcile.adopt import Adoption, adoption
 from reconcile.apply import ApplyResult, Commits, apply, apply_each, barrier, commit
-from reconcile.collect import collect, no_losses
+from reconcile.collect import LEAST, collect, no_losses
 from reconcile.diff import compare
 from reconcile.left import sift, to_recall
 from reconcile.plan import Plan, contracts_of, make_plan
@@ -79,6 +80,7 @@ class _Run:
     started: float
     ends: float
     lists: float = 0.0
+    latest: float = inf
     rounds: int = 0
     repaired: int = 0
     held: int = 0
@@ -143,6 +145,7 @@ class Reconciler:
         *,
         deadline: float,
         lists: float = 0.0,
+        at_most: float = inf,
         rounds: int = 3,
         hold_back: float = 0.2,
         recent: bool = False,
@@ -150,7 +153,8 @@ class Reconciler:
     ) -> Result:
         """Reconcile on `session`, in at most `rounds` collections within `deadline` seconds (commits not counted).
 
-        `lists`: seconds by which each collection may take longer, once the gateway has answered.
+        `lists`: seconds by which each collection may take longer, once the gateway has answered. `at_most`: seconds for all of
+        them, whatever is coming.
         A doubt is held back: it becomes a hold only when a collection at least `hold_back` seconds later shows it too.
         `recent`: ask for what is new only, so that the cost does not grow with the day; a doubt about anything but the state of
         single orders is looked at in whole snapshots.
@@ -159,7 +163,7 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             now = self._clock()
-            run = _Run(now, now + deadline, lists, recent=recent)
+            run = _Run(now, now + deadline, lists, now + at_most, recent=recent)
             verdict, why = await self._rounds(run, committer, session, rounds, hold_back, early)
         elapsed_ms = (self._clock() - run.started) * 1000
         result = Result(verdict, run.rounds, run.repaired, run.held, tuple(run.differences), elapsed_ms, run.missing, why,
@@ -168,16 +172,16 @@ class Reconciler:
         logger.log("DEBUG" if quiet else "INFO" if result.gate_may_open else "WARNING", "reconciliation: {}", result)
         return result
 
-    async def dry_run(self, session: int, *, deadline: float) -> Plan:
+    async def dry_run(self, session: int, *, deadline: float, lists: float = 0.0) -> Plan:
         """What the table says of one snapshot, doubts decided at once; nothing is committed."""
         async with self._one_at_a_time:
-            snapshot, _ = await self._sifted(await self._collect(session, deadline), None)
+            snapshot, _ = await self._sifted(await self._collect(session, deadline, lists), None)
             return self._plan(snapshot, frozenset(), 0, last=True)
 
-    async def look(self, session: int, *, deadline: float) -> Snapshot:
+    async def look(self, session: int, *, deadline: float, lists: float = 0.0) -> Snapshot:
         """One whole snapshot, for somebody else's decision; nothing is committed."""
         async with self._one_at_a_time:
-            return await self._collect(session, deadline)
+            return await self._collect(session, deadline, lists)
 
     def shows(self, snapshot: Snapshot, oid: str) -> bool:
         """Whether the snapshot shows anything under the reference of our order `oid`."""
@@ -219,11 +223,12 @@ class Reconciler:
                 await self._hold_back(run, hold_back)
             run.rounds += 1
             began, left = self._clock(), run.ends - self._clock()
-            is_last = run.rounds == rounds
+            is_last = run.rounds == rounds or began >= run.latest
             # IB is asked where an absence is decided, and not while a gate waits for what needs no decision (R6)
             decides = rounds == 1 or (bool(run.doubts) and (early is None or is_last))
             seconds = left if is_last else left / 2
-            snapshot = await self._collect(session, seconds, run.lists, recent=run.recent, prove_link=decides)
+            most = max(run.latest - began, LEAST)
+            snapshot = await self._collect(session, seconds, run.lists, most, recent=run.recent, prove_link=decides)
             run.ends += max(
                 0.0, self._clock() - began - seconds
             )  # lists that were coming take nothing from the rounds to come
@@ -261,11 +266,18 @@ class Reconciler:
             await asyncio.sleep(max(0.0, max(run.doubts.values()) + seconds - self._clock()))
 
     async def _collect(
-        self, session: int, seconds: float, lists: float = 0.0, *, recent: bool = False, prove_link: bool = True
+        self,
+        session: int,
+        seconds: float,
+        lists: float,
+        most: float = inf,
+        *,
+        recent: bool = False,
+        prove_link: bool = True,
     ) -> Snapshot:
         return await collect(
-            self._broker, deadline=seconds, lists=lists, book=self._book, session=session, recent=recent, prove_link=prove_link,
-            losses=self._losses, link_up=self._link_up, clock=self._clock,
+            self._broker, deadline=seconds, lists=lists, at_most=most, book=self._book, session=session, recent=recent,
+            prove_link=prove_link, losses=self._losses, link_up=self._link_up, clock=self._clock,
         )  # fmt: skip
 
     async def _sifted(self, snapshot: Snapshot, committer: Commits | None) -> tuple[Snapshot, ApplyResult]:

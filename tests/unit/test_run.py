@@ -42,8 +42,10 @@ class Scene:
             self.ledger.book, self.broker, cluster=CLUSTER, client_id=CLIENT, present_session=lambda: self.session
         )
 
-    async def run(self, *, rounds: int = 3, deadline: float = 2.0, hold_back: float = 0.0) -> Result:
-        return await self.reconciler.reconcile(self.committer, 2, deadline=deadline, rounds=rounds, hold_back=hold_back)
+    async def run(self, *, rounds: int = 3, deadline: float = 2.0, hold_back: float = 0.0, **more: float) -> Result:
+        return await self.reconciler.reconcile(
+            self.committer, 2, deadline=deadline, rounds=rounds, hold_back=hold_back, **more
+        )
 
 
 @pytest.fixture
@@ -120,6 +122,17 @@ async def test_part_that_never_ends_does_not_keep_the_gate_shut_beyond_the_deadl
     assert result.verdict == "parked"
     assert result.missing == ("executions",)
     assert result.elapsed_ms < 2000
+
+
+@pytest.mark.rule(24)
+@pytest.mark.rule(33)
+async def test_what_lists_may_take_ends_with_the_time_for_all_of_it(scene: Scene) -> None:
+    """A gateway that answers the round trip and nothing else: parked before the phase's deadline would end the term."""
+    scene.broker.silent.update({"open_orders", "completed_orders", "executions", "positions", "recent_executions"})
+    result = await scene.run(deadline=0.4, lists=60.0, at_most=0.8)
+    assert result.verdict == "parked"
+    assert "open_orders" in result.missing
+    assert result.elapsed_ms < 4000
 
 
 @pytest.mark.guarantee(6)

@@ -29,9 +29,16 @@ def test_lists_of_thousands_do_not_follow_one_another_at_once() -> None:
 
 
 @pytest.mark.rule(5)
-def test_what_stands_behind_a_list_is_not_unanswered_for_ten_seconds_at_most() -> None:
+def test_what_stands_behind_a_list_does_not_end_the_session_for_ten_seconds_at_most() -> None:
     rules = TendRules()
-    assert rules.unanswered(103.0, 100.0, float("-inf")) == 3.0
-    assert rules.unanswered(103.0, 100.0, 90.0) == 3.0, "a list before it was sent says nothing"
-    assert rules.unanswered(103.0, 100.0, 102.5) == 0.5
-    assert rules.unanswered(116.0, 100.0, 115.9) == 6.0, "a list that never ends excuses nothing for ever"
+    assert rules.owed(103.0, 100.0, float("-inf")) == 3.0
+    assert rules.owed(103.0, 100.0, 90.0) == 3.0, "a list before it was sent says nothing"
+    assert rules.owed(103.0, 100.0, 102.5) == 0.5
+    assert rules.owed(116.0, 100.0, 115.9) == 6.0, "a list that never ends excuses nothing for ever"
+
+
+@pytest.mark.rule(33)
+def test_a_reconciliation_that_a_gate_waits_for_parks_before_its_phase_ends() -> None:
+    rules = TendRules(phase_deadline=20.0)
+    assert rules.reconcile_deadline < rules.at_most(gate_open=False) < rules.phase_deadline
+    assert rules.at_most(gate_open=True) > rules.phase_deadline
