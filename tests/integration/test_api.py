@@ -574,6 +574,31 @@ def test_lost_order_is_in_doubt_its_break_is_open_and_its_contract_held(pair: Ru
     assert not [e for e in pair.journal(made["id"]) if e["kind"] in ("order", "modify")], "never sent again by itself"
 
 
+@pytest.mark.rule(5)
+def test_lists_that_come_meanwhile_do_not_open_the_gate_behind_a_late_order(pair: RunningPair) -> None:
+    """The late order itself asks for them."""
+    leader = pair.leader
+
+    def gate() -> dict[str, Any]:
+        found: dict[str, Any] = ask(leader, "GET", "/health").json["gate"]
+        return found
+
+    def late(found: dict[str, Any]) -> bool:
+        return any("not acknowledged" in str(reason) for reason in found["reasons"])
+
+    pair.control("POST", "/faults/no_end", {"request": "open_orders"})
+    try:
+        pair.control("POST", "/faults/lose_orders", {"next": 1})
+        lost = call(leader, "POST", ORDERS, body(symbol="AMZN")).json["id"]
+        until(lambda: late(gate()), "the gate is shut for it")
+        seen = [gate()]
+        until(lambda: not late(seen[-1]) or seen.append(gate()), "that has an end")
+        assert not seen[-1]["open"], "the session was dropped, and is reconciled with first"
+    finally:
+        pair.control("DELETE", "/faults/no_end")
+    in_state(leader, lost, "IN_DOUBT")
+
+
 @pytest.mark.rule(24)
 def test_while_a_doubt_is_looked_at_again_the_orders_of_other_contracts_are_sent(pair: RunningPair) -> None:
     leader = pair.leader
