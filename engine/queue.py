@@ -1,4 +1,5 @@
-"""The queue behind the gate: orders that were accepted without a licence, in the order of their acceptance (R9).
+"""The queue behind the gate: orders that were accepted without a licence. Each token has its turn (`turns.py`), and in one contract
+they go in the order of their acceptance (R9).
 
 gate shut -> QUEUED -> the gate opens, pace allows -> a second commit (the licence) -> permit check and write
                     -> too old by then (R8), or cancelled: ended, never sent
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from engine import intent
@@ -17,14 +17,17 @@ from engine.clock import utcnow
 from engine.commit import Committer, Outcome
 from engine.desk_settings import DeskSettings
 from engine.events import Event, Kind
-from engine.family import TOGETHER, parent_of, units
+from engine.family import PARENT, TOGETHER, parent_of, units
 from engine.licences import Licences
 from engine.order import Order, State
 from engine.permit import Permit
+from engine.turns import in_turn
 
 UNSENT = "cancelled before it was sent"
 AT_ONCE = 500
 """Orders of a long queue that one look is about, so that the event loop is not kept busy by it."""
+EACH = 100
+"""Orders of one subject among which one look finds what may go: more than a look ever has room for at a pace that IB admits."""
 
 
 class Queue:
@@ -41,34 +44,94 @@ class Queue:
         self._book, self._permit, self._settings = book, permit, settings
         self._licences, self._carry_out = licences, carry_out
         self._round: list[str] = []  # what has not been looked at yet in this round of a long queue, the next one last
+        self._turns = 0
+        self._served: dict[str, int] = {}  # subject -> the number of its last turn
 
     def work(self, committer: Committer, now: float) -> None:
-        """License what waits, in accept order, as far as gate and pace allow; end what is too old (R8)."""
+        """License what waits, each token in its turn, as far as gate and pace allow; end what is too old (R8)."""
         if not self._permit.proven(now) or not self._book.queued or self.held:
             return
-        opened, at = self._permit.gate_open(now) and self._permit.halted is None, database_now(committer)
-        for family in self._looked_at(opened):
-            if any(order.id in self._licences.deciding for order in family):
+        at = database_now(committer)
+        for family in self._looked_at():
+            self._ended(committer, family, at)
+        if self._permit.gate_open(now) and self._permit.halted is None and self._licences.room(now):
+            self._license(committer, now, at)
+
+    def _license(self, committer: Committer, now: float, at: datetime) -> None:
+        """License what may go, until there is no room; a symbol whose pace is full keeps all that is behind in it (R9)."""
+        full = set[str]()
+        for family in in_turn(self._front(), self._served):
+            symbol, count = family[0].symbol, len(family)
+            if symbol in full or self._ended(committer, family, at):
                 continue
-            late = {o.id: why for o in family if (why := intent.too_old(o, at, self._settings.max_intent_age))}
-            if cancelled := [o for o in family if o.cancel_requested]:  # while being licensed, and then not written
-                self._decide(committer, Kind.ORDER_CANCELLED, {o.id: {"reason": UNSENT} for o in cancelled}, cancelled)
-            elif late:  # one member's age ends them all: half a family is none
-                first = next(o for o in family if o.id in late)
-                rest = f"its family waited with {first.client_order_id or first.id}: {late[first.id]}"
-                reasons = {o.id: {"reason": late.get(o.id, rest)} for o in family}
-                self._decide(committer, Kind.ORDER_EXPIRED, reasons, family)
-            elif opened and not any(self._licences.frozen(o) for o in family) and self._parents_sent(family):
-                opened = self._licences.room(now, len(family))
-                if opened and self._licences.take(family[0].symbol, now, len(family)):
-                    licences = self._licences.issue([o.id for o in family])
-                    self._decide(committer, Kind.ORDER_LICENSED, licences, family)
+            if not self._parents_sent(family) or any(self._licences.frozen(o) for o in family):
+                continue
+            if not self._licences.room(now, count):
+                return
+            if not self._licences.take(symbol, now, count):
+                full.add(symbol)
+                continue
+            self._turns += 1
+            self._served[family[0].subject] = self._turns
+            self._decide(committer, Kind.ORDER_LICENSED, self._licences.issue([o.id for o in family]), family)
 
-    def _looked_at(self, opened: bool) -> list[list[Order]]:
-        """What this tick looks at: all that waits, or of a long queue its front while the gate is open, and a part in turn.
+    def _ended(self, committer: Committer, family: Sequence[Order], at: datetime) -> bool:
+        """Whether the family is not to be licensed: it is being decided, or is ended here, cancelled or too old (R8)."""
+        if any(order.id in self._licences.deciding for order in family):
+            return True
+        if cancelled := [o for o in family if o.cancel_requested]:  # while being licensed, and then not written
+            self._decide(committer, Kind.ORDER_CANCELLED, {o.id: {"reason": UNSENT} for o in cancelled}, cancelled)
+            return True
+        late = {o.id: why for o in family if (why := intent.too_old(o, at, self._settings.max_intent_age))}
+        if not late:
+            return False
+        first = next(o for o in family if o.id in late)  # one member's age ends them all: half a family is none
+        rest = f"its family waited with {first.client_order_id or first.id}: {late[first.id]}"
+        reasons = {o.id: {"reason": late.get(o.id, rest)} for o in family}
+        self._decide(committer, Kind.ORDER_EXPIRED, reasons, family)
+        return True
 
-        The event loop is not kept busy by a queue of many thousands: its front is what may be sent, in accept order (R9), and
-        ages and cancels of the others come round. A family of which a part lies elsewhere waits for the tick that sees all of it.
+    def _front(self) -> list[Order]:
+        """The first EACH of each subject's, in order of acceptance, and nothing that stands behind what is left out, be it in its
+        subject's line or in its contract's (R9).
+
+        Left out at once is what is kept for its contract's sake: thousands of these behind one break are nobody's front.
+        """
+        done, behind, counts = dict[str, str | None](), set[tuple[str, str]](), dict[str, int]()
+        held, kept, front = dict[tuple[str, str], str | None](), set[str](), list[Order]()
+        orders = self._book.orders
+        for oid in self._book.queued:
+            order = orders[oid]
+            subject, contract, family = order.subject, (order.account, order.symbol), order.extra.get(TOGETHER)
+            if contract in behind or (subject in done and (family is None or family != done[subject])):
+                done[subject] = None
+                behind.add(contract)
+                continue
+            if contract not in held:
+                held[contract] = self._held_by(contract)
+            by, parent = held[contract], order.extra.get(PARENT)
+            if by is not None and order.extra.get("break_id") != by and (parent is None or parent in kept):
+                kept.add(oid)
+                continue
+            front.append(order)
+            if parent is None or not self._licences.frozen(order):
+                counts[subject] = counts.get(subject, 0) + 1
+                if counts[subject] >= EACH:
+                    done[subject] = family
+        return front
+
+    def _held_by(self, contract: tuple[str, str]) -> str | None:
+        """The break that holds the contract, "" where a doubt about it is being decided, None where nothing does."""
+        if contract in self._licences.second_look:
+            return ""
+        hold = self._book.holding(*contract)
+        return None if hold is None else hold.id
+
+    def _looked_at(self) -> list[list[Order]]:
+        """Whose ages and cancels this tick looks at: all that waits, or of a long queue a part in turn.
+
+        The event loop is not kept busy by a queue of many thousands. A family of which a part lies elsewhere waits for the tick
+        that sees all of it.
         """
         queued = self._book.queued
         if len(queued) <= AT_ONCE:
@@ -76,8 +139,14 @@ class Queue:
         if not self._round:
             self._round = list(queued)[::-1]
         turn = [self._round.pop() for _ in range(min(AT_ONCE, len(self._round)))]
-        ids = dict.fromkeys([*(islice(queued, AT_ONCE) if opened else ()), *(oid for oid in turn if oid in queued)])
-        return [family for family in units(self._book.orders[oid] for oid in ids) if self._whole(family)]
+        while self._round and self._together(turn[-1], self._round[-1]):
+            turn.append(self._round.pop())
+        seen = units(self._book.orders[oid] for oid in turn if oid in queued)
+        return [family for family in seen if self._whole(family)]
+
+    def _together(self, one: str, other: str) -> bool:
+        names = [o.extra.get(TOGETHER) for oid in (one, other) if (o := self._book.orders.get(oid)) is not None]
+        return len(names) == 2 and names[0] is not None and names[0] == names[1]
 
     def _whole(self, family: Sequence[Order]) -> bool:
         members = {order.id for order in family}

@@ -184,8 +184,8 @@ SENDING = (
         rule=9, name="R09_last_first", says="of the orders that waited for the gate the last one is written first",
         steps=(
             Rewrite(
-                "engine.queue", "Queue._looked_at", "return units(self._book.orders[oid] for oid in queued)",
-                "return units(self._book.orders[oid] for oid in reversed(queued))",
+                "engine.queue", "Queue._front", "for oid in self._book.queued:",
+                "for oid in reversed(self._book.queued):",
             ),
         ),
         own=("tests/unit/test_submit.py::test_order_behind_a_shut_gate_is_queued_and_sent_in_accept_order_when_it_opens",),
