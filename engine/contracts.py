@@ -10,7 +10,7 @@ asked for the steps of its prices behind it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
@@ -26,6 +26,7 @@ from engine.request import OrderRequest
 LOOK_UP_WITHIN = 2.0
 """Seconds that an order waits for IB's answer about a contract that nobody has asked for before."""
 _QUERY = tuple(item.name for item in fields(ContractQuery))
+PRICES = ("limit_price", "stop_price")
 SHOWN = 5
 """Contracts that are named to whoever was ambiguous."""
 
@@ -67,18 +68,33 @@ class Contracts:
         Raises Problem 422 with the field, or 503 for a conId alone that nobody can look up now.
         """
         query = query_of(request)
-        if (meant := self._known.get(query)) is None and (meant := self._traded.get(query)) is not None and session:
-            self._ask_behind(query)
-        elif meant is None and session:
-            meant = await self._ask_together(query)
-        if meant is not None:
-            check_steps(request, meant)
+        if (meant := await self._look_up(query, session=session)) is not None:
+            if wrong := between_steps({"limit_price": request.limit_price, "stop_price": request.stop_price}, meant):
+                raise invalid(*wrong)
             return meant
         if query.symbol:
             return Meant(query.symbol)
         raise unavailable(
             "contract-unknown", f"Contract {query.con_id} cannot be looked up now; name its symbol, or try again."
         )
+
+    async def of_order(self, order: Order, *, session: bool) -> Meant | None:
+        """What an order of the ledger is about; None when nobody can say it now: IB took the order once, and judges."""
+        if order.body is None:
+            return None
+        try:
+            return await self._look_up(query_of_order(order), session=session)
+        except Problem as problem:
+            logger.warning("the contract of order {} was not looked up: {}", order.id, problem)
+            return None
+
+    async def _look_up(self, query: ContractQuery, *, session: bool) -> Meant | None:
+        """From memory, or else from IB if it can be asked. Raises Problem 422 with IB's word."""
+        if (meant := self._known.get(query)) is None and (meant := self._traded.get(query)) is not None and session:
+            self._ask_behind(query)
+        elif meant is None and session:
+            meant = await self._ask_together(query)
+        return meant
 
     async def _ask_together(self, query: ContractQuery) -> Meant | None:
         """One request for all who wait for the same answer."""
@@ -137,15 +153,12 @@ def the_only_one(query: ContractQuery, found: Sequence[ContractDetail]) -> Meant
     return Meant(one.symbol, one.con_id, one.min_tick or None)
 
 
-def check_steps(request: OrderRequest, meant: Meant) -> None:
-    """Raises Problem 422 for a price between two steps. IB names the smallest step that a contract has at any price."""
-    if meant.tick is None:
-        return
-    prices = {"limit_price": request.limit_price, "stop_price": request.stop_price}
-    wrong = [
+def between_steps(prices: Mapping[str, Decimal | None], meant: Meant | None) -> list[FieldError]:
+    """Errors for what among these, by its field, is a price between two steps. IB names a contract's smallest step at any price."""
+    if meant is None or meant.tick is None:
+        return []
+    return [
         FieldError(name, f"{price} is no multiple of {meant.tick}, the smallest step of {meant.symbol}")
         for name, price in prices.items()
-        if price is not None and price % meant.tick != 0
+        if name in PRICES and price is not None and price % meant.tick != 0
     ]
-    if wrong:
-        raise invalid(*wrong)

@@ -18,8 +18,9 @@ from loguru import logger
 
 from engine.clock import boottime
 from engine.door import Door
-from engine.errors import Problem
+from engine.errors import Problem, invalid
 from engine.reference import random_id
+from engine.utf8 import unwritable
 
 MAX_BODY = 64 * 1024
 BODY_DEADLINE = 10.0
@@ -46,11 +47,17 @@ class Request:
     correlation_id: str
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259: UTF-8, no NaN; a name twice in an object is refused). Raises Problem 400."""
+        """The body as JSON (RFC 8259: UTF-8, no NaN; a name twice in an object is refused).
+
+        Raises Problem 400, or 422 with the fields whose text UTF-8 cannot say: nothing of that kind comes in anywhere.
+        """
         try:
-            return _decode(self.body.decode("utf-8") or "null")
+            found = _decode(self.body.decode("utf-8") or "null")
         except (ValueError, RecursionError) as error:
             raise Problem(400, "malformed", "The body is not JSON", str(error)) from None
+        if b"\\u" in self.body and (wrong := unwritable(found)):  # UTF-8 itself carries none, only an escape can
+            raise invalid(*wrong)
+        return found
 
 
 def _no_number(name: str) -> None:

@@ -19,6 +19,7 @@ from engine.book import Book
 from engine.broker import Broker, Paced
 from engine.cancel import Cancels
 from engine.clock import Clock, utcnow
+from engine.contracts import Meant, between_steps
 from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.events import Draft, Event, Kind, Payload
 from engine.family_kept import kept_back, kin
@@ -44,11 +45,14 @@ class Changes:
         self._book, self._permit, self._broker, self._live = book, permit, broker, live
         self._licences, self._limits, self._clock = licences, limits, clock
 
-    def licence(self, order: Order, request: ChangeRequest) -> Payload:
-        """The payload that licenses the change now. Raises Problem 409, 412, 422 or 503; nothing was written then."""
+    def licence(self, order: Order, request: ChangeRequest, meant: Meant | None) -> Payload:
+        """The payload that licenses the change now; `meant`: what is known of the order's contract.
+
+        Raises Problem 409, 412, 422 or 503; nothing was written then.
+        """
         if request.revision != order.revision:
             raise revision_mismatch(order, request)
-        self._check_figures(order, request.changes)
+        self._check_figures(order, request.changes, meant)
         if order.state is not State.WORKING or order.cancel_requested:
             now = "is being cancelled" if order.cancel_requested else f"is {order.state}, not WORKING"
             raise Problem(409, "order-not-live", "The order cannot be changed now", f"Order {order.id} {now}.")
@@ -66,7 +70,7 @@ class Changes:
             "changes": {name: str(figure) for name, figure in request.changes.items()},
         }  # fmt: skip
 
-    def _check_figures(self, order: Order, changes: dict[str, Decimal]) -> None:
+    def _check_figures(self, order: Order, changes: dict[str, Decimal], meant: Meant | None) -> None:
         wrong = [
             FieldError(name, f"an order of type {order.order_type} has none; leave it out")
             for name in changes
@@ -75,11 +79,11 @@ class Changes:
         quantity = changes.get("quantity", order.quantity)
         if quantity <= order.filled:
             wrong.append(FieldError("quantity", f"{order.filled} are filled already; cancel the rest instead"))
+        wrong = wrong or between_steps(changes, meant)
         if wrong:
             raise invalid(*wrong)
         price = changes.get("limit_price", order.limit_price) or changes.get("stop_price", order.stop_price)
-        if excesses := risk.excesses(self._limits, order.symbol, quantity, price):
-            raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(excesses))
+        risk.check_figures(self._limits, order.symbol, quantity, price)
 
     @staticmethod
     def _over(order: Order) -> str | None:

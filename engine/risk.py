@@ -25,14 +25,22 @@ NO_LIMITS = Limits()
 
 def check(request: OrderRequest, symbol: str, book: Book, limits: Limits, more: int = 0) -> None:
     """Raises Problem 422 that names the field and the limit. `more` new orders come before this one in its batch."""
-    errors = list(_violations(request, symbol, book, limits, more))
-    if errors:
-        raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(e.message for e in errors), errors)
+    _refuse(_violations(request, symbol, book, limits, more))
+
+
+def check_figures(limits: Limits, symbol: str, quantity: Decimal, price: Decimal | None) -> None:
+    """For figures that a live order is to have. Raises Problem 422 as `check` does."""
+    _refuse(_of_one_order(limits, symbol, quantity, price))
 
 
 def excesses(limits: Limits, symbol: str, quantity: Decimal, price: Decimal | None) -> list[str]:
     """Sentences for each limit that an order at the broker breaks, whoever made it so (R28)."""
     return [error.message for error in _of_one_order(limits, symbol, quantity, price)]
+
+
+def _refuse(errors: list[FieldError]) -> None:
+    if errors:
+        raise Problem(422, "risk-limit", "Refused by a risk limit", "; ".join(e.message for e in errors), errors)
 
 
 def _violations(request: OrderRequest, symbol: str, book: Book, limits: Limits, more: int) -> list[FieldError]:

@@ -352,13 +352,16 @@ class Desk:
         Raises Problem 404, 409, 412 (another revision), 422, 503 (nothing was written), 504. Hold and halt stop it (R29).
         """
         order = accept.open_one(oid, self.book)
+        up = self.permit.session is not None and not self.permit.shut
+        meant = await self.contracts.of_order(order, session=up)
+        order = accept.open_one(oid, self.book)  # as it is now; and from here to the log nothing is awaited
         if (why := self.permit.refuses_intent(self._clock())) is not None or self._committer is None:
             raise unavailable(*(why or ("not-leader", "This replica holds no epoch.")))
         if (hold := self.book.holding(*order.contract_key)) is not None:
             raise unavailable("held", f"{order.symbol} is held by break {hold.id} ({hold.kind}) until it is resolved.")
         if order.contract_key in self.second_look:
             raise unavailable("held", f"What became of an order in {order.symbol} is being looked at; try again.")
-        payload = self.changes.licence(order, request)
+        payload = self.changes.licence(order, request, meant)
         answer: asyncio.Future[Order | Problem] = asyncio.get_running_loop().create_future()
         draft = Draft(Kind.MODIFY_LICENSED, payload | asker.origin, utcnow(), oid, asker.subject, asker.correlation_id)
         self._submit(self._committer, [draft], {oid: answer})

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from loguru import logger
 
@@ -19,7 +21,7 @@ from engine.errors import FieldError, Problem, invalid, unavailable
 from engine.http import Request, Response, Server
 from engine.order import State as OrderState
 from engine.store import StoreError
-from ha.body import body_of
+from ha.body import body_of, flag_of, reason_of
 from ha.commands import Commands
 from ha.link import FIT_EVERY
 from ha.node import Node
@@ -65,11 +67,9 @@ class Operate:
         """`POST /cluster/switchover`: 202 when it is under way, 412 with the reason when it is not safe, 409 when one is."""
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"to", "force", "reason"})
-        to, force = body.get("to"), body.get("force", False)
+        to, force, reason = body.get("to"), flag_of(body, "force"), reason_of(body) or "an operator asked for it"
         if to is not None and not isinstance(to, str):
             raise invalid(FieldError("to", "the name of a replica, or null"))
-        if not isinstance(force, bool):
-            raise invalid(FieldError("force", "true or false"))
         if self._node.state not in HAS_EPOCH:
             raise unavailable("not-leader", "This replica does not lead; ask the leader for the hand-over.")
         if self._handing_over is not None and not self._handing_over.done():
@@ -82,7 +82,6 @@ class Operate:
             reasons = self._hard_reasons(to)
         if reasons or (not force and (reasons := self._soft_reasons())):
             raise Problem(412, "not-safe-now", "Not handed over", " ".join(reasons))
-        reason = str(body.get("reason") or "an operator asked for it")
         try:
             await self._commands.give("switchover", asker, reason, to=to, force=force)
         except Problem as problem:  # a leader without its database must be able to hand over
@@ -162,7 +161,8 @@ class Operate:
 
     async def pause(self, request: Request) -> Response:
         """`POST /cluster/pause`: no automatic failover until resumed."""
-        return await self._wish(request, "paused")
+        self._access.asker(request, "operator")  # who may not ask is told that first
+        return await self._wish(request, "paused", body_of(request, {"reason"}))
 
     async def resume(self, request: Request) -> Response:
         """`POST /cluster/resume`."""
@@ -172,8 +172,8 @@ class Operate:
         """`POST /cluster/halt`: no new orders. Answers when the sender has seen it, and names what is still out (R29)."""
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"reason", "cancel_open"})
-        cancel_open = body.get("cancel_open") is True
-        response = await self._wish(request, "halted", {"reason", "cancel_open"}, cancel_open=cancel_open)
+        cancel_open = flag_of(body, "cancel_open")
+        response = await self._wish(request, "halted", body, cancel_open=cancel_open)
         if self._node.state not in HAS_EPOCH:
             return response
         await self._seen("halted", True)
@@ -195,17 +195,16 @@ class Operate:
             await self._seen("halted", False)
         return response
 
-    async def _wish(self, request: Request, key: str, allowed: set[str] | None = None, **details: object) -> Response:
-        asker = self._access.asker(request, "operator")
-        reason = str(body_of(request, allowed or {"reason"}).get("reason") or "")
-        value = {"reason": reason[:500], "by": asker.subject}
-        await self._commands.give(_SET[key], asker, value["reason"], key, json.dumps(value), **details)
+    async def _wish(self, request: Request, key: str, body: Mapping[str, Any], **details: object) -> Response:
+        asker, reason = self._access.asker(request, "operator"), reason_of(body)
+        value = {"reason": reason, "by": asker.subject}
+        await self._commands.give(_SET[key], asker, reason, key, json.dumps(value), **details)
         logger.warning("{} by {}: {}", key, asker.subject, reason or "no reason given")
         return Response(202, {key: True, **value})
 
     async def _no_wish(self, request: Request, key: str) -> Response:
         asker = self._access.asker(request, "operator")
-        reason = str(body_of(request, {"reason"}).get("reason") or "")[:500]
+        reason = reason_of(body_of(request, {"reason"}))
         await self._commands.give(_UNSET[key], asker, reason, key)
         logger.warning("no longer {}, by {}", key, asker.subject)
         return Response(202, {key: False, "by": asker.subject})

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from engine.openapi import LIMIT, Operation, Operations, Parameter
 from engine.view_models import BreakAnswer, Moment, Strict
+from ha.body import MAX_REASON
 from ha.role import State
 
-Text = Annotated[str, Field(max_length=500)]
+Text = Annotated[str, Field(max_length=MAX_REASON)]
 
 
 class Reason(Strict):
@@ -40,7 +41,9 @@ class Resolution(Strict):
     resolution: Annotated[
         str, Field(min_length=1, max_length=64, description="For an order in doubt: dead, adopt or send_again.")
     ]
-    reason: Text | None = None
+    reason: Annotated[
+        str, Field(min_length=1, max_length=MAX_REASON, pattern=r"\S", description="Why; the log keeps it.")
+    ]
     perm_id: Annotated[int | None, Field(ge=1, description="With adopt: of the broker's order that it is.")] = None
     force: Annotated[bool, Field(description="Accept a new gateway that has not shown that it is ours.")] = False
 

@@ -24,7 +24,7 @@ from engine.http import Request, Response, Server
 from engine.order import OPERATOR_DEAD, Order, State
 from engine.position import Break
 from engine.store import StoreError
-from ha.body import body_of
+from ha.body import body_of, flag_of, reason_of
 from ha.claim import speaks_of_new_gateway
 from ha.commands import Commands
 from ha.looks import Look, Looks
@@ -69,9 +69,7 @@ class Resolve:
         """`POST /cluster/reconcile`: with `dry_run` what the table says of one snapshot, else what was done about it."""
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"dry_run", "reason"})
-        dry = body.get("dry_run", False)
-        if not isinstance(dry, bool):
-            raise invalid(FieldError("dry_run", "true or false"))
+        dry, reason = flag_of(body, "dry_run"), reason_of(body)
         self._committer()
         tender = self._node.tender
         try:
@@ -79,7 +77,7 @@ class Resolve:
                 plan = await tender.plan_now()
                 found = {"verdict": "would write" if plan.drafts else "agrees", "missing": list(plan.missing)}
                 return Response(200, {"dry_run": True, **found, "plan": [ruling.told() for ruling in plan.rulings]})
-            await self._commands.give("reconcile", asker, str(body.get("reason") or "")[:500])
+            await self._commands.give("reconcile", asker, reason)
             result = await tender.reconcile_now()
         except TermOver as over:
             raise unavailable("no-snapshot", f"There is no broker session to look through: {over}.") from over
@@ -95,9 +93,7 @@ class Resolve:
         """`POST /breaks/{id}`: 200 with the break as it stands afterwards."""
         asker = self._access.asker(request, "operator")
         body = body_of(request, {"resolution", "reason", "perm_id", "force"})
-        word = _word(body, asker.subject)
-        if not isinstance(force := body.get("force", False), bool):
-            raise invalid(FieldError("force", "true or false"))
+        word, force = _word(body, asker.subject), flag_of(body, "force")
         for _ in range(TRIES):
             look = await self._looks.fresh() if self._shares(self._break(request), word) else None
             async with self._one_at_a_time:
@@ -279,4 +275,4 @@ def _word(body: dict[str, Any], subject: str) -> Payload:
         raise invalid(
             FieldError("resolution", f"what was found, 1 to 64 characters; for an order in doubt: {', '.join(WORDS)}")
         )
-    return {"resolution": resolution, "reason": str(body.get("reason") or "")[:500], "by": subject}
+    return {"resolution": resolution, "reason": reason_of(body, required=True), "by": subject}

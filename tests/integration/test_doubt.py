@@ -284,8 +284,11 @@ def test_what_may_be_said_of_an_order_in_doubt_is_checked(pair: RunningPair) -> 
         ({"resolution": "adopt", "perm_id": True}, "perm_id"), ({"resolution": "dead", "perm_id": 7}, "perm_id"),
         ({"resolution": "fine"}, "resolution"),
     ):  # fmt: skip
-        answer = ask(pair.leader, "POST", f"/api/v1/breaks/{doubt_of(pair, oid)}", wish)
+        answer = ask(pair.leader, "POST", f"/api/v1/breaks/{doubt_of(pair, oid)}", wish | {"reason": "a test"})
         assert (answer.status, answer.fields) == (422, {field}), wish
+    for body in (b'{"resolution": "dead"}', b'{"resolution": "dead", "reason": "\\ud83d"}'):
+        answer = ask(pair.leader, "POST", f"/api/v1/breaks/{doubt_of(pair, oid)}", body)
+        assert (answer.status, answer.fields) == (422, {"reason"}), body
     assert order(pair, oid)["state"] == "IN_DOUBT"
 
 

@@ -141,10 +141,13 @@ def test_operators_bodies_are_checked(pair: RunningPair) -> None:
     leader = pair.leader
     for path, body in (
         ("switchover", {"tow": "b"}), ("switchover", {"to": 7}), ("switchover", {"force": "yes"}), ("switchover", []),
-        ("pause", {"why": ""}), ("halt", "now"),
+        ("pause", {"why": ""}), ("halt", "now"), ("halt", {"cancel_open": "yes"}), ("pause", {"reason": 7}),
+        ("halt", b'{"reason": "stop \\ud83d now", "cancel_open": true}'), ("reconcile", {"reason": "x" * 501}),
     ):  # fmt: skip
         assert ask(leader, "POST", f"/api/v1/cluster/{path}", body).status == 422, (path, body)
     assert ask(leader, "POST", "/api/v1/cluster/pause", b"{").status == 400
+    health = ask(leader, "GET", "/health").json
+    assert (health["paused"], health["halted"]) == (False, False)
 
 
 @pytest.mark.rule(18)
@@ -172,7 +175,9 @@ def test_a_database_that_lost_rows_holds_everything_until_an_operator_looks(pair
         for b in ask(holder, "GET", "/api/v1/breaks").json["breaks"]
         if b["kind"] == "everything" and not b["resolved_at"]
     ]
-    assert ask(holder, "POST", f"/api/v1/breaks/{held['id']}", {"resolution": "looked"}).status == 200
+    assert (
+        ask(holder, "POST", f"/api/v1/breaks/{held['id']}", {"resolution": "looked", "reason": "a test"}).status == 200
+    )
     until(lambda: pair.leader, "orders flow again")
     restored = ask(pair.leader, "GET", f"/api/v1/orders/{last['id']}").json
     assert restored["state"] == "WORKING"  # R19: its row is restored from the broker's evidence

@@ -228,7 +228,10 @@ async def test_a_hold_of_everything_outlives_the_leader_that_opened_it(urls: Url
         again = {key: value for key, value in order.items() if key != "id"} | {"client_order_id": "another"}
         assert ask(third.url, "POST", "/api/v1/orders", again).problem == "held"
         [hold] = [b for b in ask(third.url, "GET", "/api/v1/breaks").json["breaks"] if not b["resolved_at"]]
-        assert ask(third.url, "POST", f"/api/v1/breaks/{hold['id']}", {"resolution": "looked"}).status == 200
+        assert (
+            ask(third.url, "POST", f"/api/v1/breaks/{hold['id']}", {"resolution": "looked", "reason": "a test"}).status
+            == 200
+        )
         await asyncio.to_thread(until, lambda: ready(third), "orders flow again")
     await check_broker(sim, [order])
 

@@ -81,6 +81,9 @@ class Taken(Contracts):
     async def meant(self, request: OrderRequest, *, session: bool) -> Meant:
         return Meant(request.symbol or "")
 
+    async def of_order(self, order: Order, *, session: bool) -> Meant | None:
+        return Meant(order.symbol)
+
 
 class Clock:
     """A clock that a test moves."""

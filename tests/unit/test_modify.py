@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.broker import BrokerError, Paced
+from engine.broker import BrokerError, ContractDetail, Paced
+from engine.contracts import Contracts
 from engine.errors import Problem
 from engine.events import Kind
 from engine.order import Order, State
@@ -40,11 +41,13 @@ def change(revision: int = 1, **figures: str) -> ChangeRequest:
     return parse_change({"revision": revision, **figures})
 
 
-async def refusal(scene: Scene, oid: str, wanted: ChangeRequest) -> Problem:
+async def refusal(scene: Scene, oid: str, wanted: ChangeRequest, *, meanwhile: bool = False) -> Problem:
+    """What `modify` says; it wrote nothing. `meanwhile`: other things went to the log."""
     written, log = list(scene.wire.written), len(scene.ledger.log)
     with pytest.raises(Problem) as refused:
         await scene.desk.modify(oid, wanted, ASKER)
-    assert (scene.wire.written, len(scene.ledger.log)) == (written, log), "nothing is written"
+    assert scene.wire.written == written, "nothing is written"
+    assert meanwhile or len(scene.ledger.log) == log
     return refused.value
 
 
@@ -86,6 +89,54 @@ async def test_error_on_a_change_ends_the_change_and_not_the_order(scene: Scene,
     scene.take(BrokerError(order.broker_order_id or 0, code, "no"))
     assert (order.state, order.asked, order.reason) == (State.WORKING, {}, f"{code}: no")
     assert order.limit_price == Decimal("190.50")
+
+
+@pytest.mark.parametrize(
+    ("figures", "fields"),
+    [({"limit_price": "900"}, ["quantity"]), ({"limit_price": "900", "quantity": "51"}, ["quantity", "quantity"])],
+)
+async def test_change_beyond_a_limit_is_refused_as_a_new_order_is(figures: dict[str, str], fields: list[str]) -> None:
+    scene = Scene(limits=Limits(max_quantity=Decimal(50), max_value=Decimal(5000)))
+    order = await live(scene)
+    refused = await refusal(scene, order.id, change(**figures))
+    with pytest.raises(Problem) as new:
+        await scene.place("k2", **LIMIT | figures)
+    assert (refused.status, refused.kind, [e.field for e in refused.errors]) == (422, "risk-limit", fields)
+    assert (refused.detail, refused.errors) == (new.value.detail, new.value.errors)
+
+
+async def test_change_to_a_price_between_two_steps_is_refused_as_a_new_order_is(scene: Scene) -> None:
+    scene.desk.contracts = Contracts(scene.wire, scene.ledger.book)
+    scene.wire.contracts = [
+        ContractDetail(265598, "AAPL", "AAPL", "STK", "SMART", "NASDAQ", "USD", "", Decimal("0.01"))
+    ]
+    order = await live(scene)
+    refused = await refusal(scene, order.id, change(limit_price="190.505"))
+    with pytest.raises(Problem) as new:
+        await scene.place("k2", **LIMIT | {"limit_price": "190.505"})
+    assert (refused.status, refused.kind, [e.field for e in refused.errors]) == (422, "invalid-order", ["limit_price"])
+    assert (refused.detail, refused.errors) == (new.value.detail, new.value.errors)
+    assert (await scene.desk.modify(order.id, change(limit_price="190.51"), ASKER)).asked == {"limit_price": "190.51"}
+
+
+@pytest.mark.parametrize("found", [None, []])
+async def test_change_of_an_order_whose_contract_nobody_can_say_is_judged_by_ib(scene: Scene, found: Any) -> None:
+    order = await live(scene)
+    scene.desk.contracts = Contracts(scene.wire, scene.ledger.book)
+    scene.wire.contracts = found
+    assert (await scene.desk.modify(order.id, change(limit_price="190.505"), ASKER)).asked == {"limit_price": "190.505"}
+
+
+async def test_order_that_ended_while_its_contract_was_asked_for_is_not_changed(scene: Scene) -> None:
+    order = await live(scene)
+    contracts = scene.desk.contracts = Contracts(scene.wire, scene.ledger.book)
+
+    async def ended(_order: Order, *, session: bool) -> None:
+        assert session
+        scene.take(shown(order.id, broker_order_id=order.broker_order_id, status="Cancelled"))
+
+    contracts.of_order = ended  # type: ignore[method-assign, assignment]
+    assert (await refusal(scene, order.id, change(limit_price="191"), meanwhile=True)).kind == "order-final"
 
 
 async def test_error_on_a_change_of_an_earlier_sessions_order_is_heard_too(scene: Scene) -> None:
