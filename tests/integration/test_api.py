@@ -405,9 +405,9 @@ def test_change_is_202_and_true_when_the_broker_shows_it_and_an_older_revision_i
     elsewhere = call(pair.standby, "PATCH", path, {"revision": 2, "limit_price": "1.30"})
     assert elsewhere.status == 307
     refused = call(pair.leader, "PATCH", path, {"revision": 2, "limit_price": "1.003"})
-    assert refused.status == 202, "the price is off the tick, and IB says so"
-    over = until(lambda: (o := one(pair.leader, oid))["asked"] is None and o, "the refusal is known")
-    assert (over["state"], over["limit_price"], over["reason"][:4]) == ("WORKING", "1.25", "110:")
+    assert (refused.status, refused.fields) == (422, {"limit_price"}), "the price is between two steps"
+    left = one(pair.leader, oid)
+    assert (left["state"], left["limit_price"], left["revision"], left["asked"]) == ("WORKING", "1.25", 2, None)
 
 
 def test_order_that_the_broker_rejects_is_rejected_with_its_reason(pair: RunningPair) -> None:
