@@ -274,7 +274,7 @@ class IbBroker:
                 while (wait := self._pace.wait(self._clock())) > 0.0:  # noqa: ASYNC110 - time itself is the condition
                     await asyncio.sleep(wait)
                 limit.reschedule(None)
-                if what in WITHOUT_ID and self._ready().owed:
+                if what in WITHOUT_ID & self._ready().owed:
                     await self._pass_what_is_owed(ends)
                 return await self._collect(what, send, ends)
         except TimeoutError as error:

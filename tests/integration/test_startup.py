@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -207,6 +208,10 @@ async def test_a_claim_that_cannot_be_made_gives_the_lease_back_and_is_tried_aga
         await asyncio.to_thread(a.until_leads)
 
 
+def open_breaks(one: Replica) -> list[Any]:
+    return [b for b in ask(one.url, "GET", "/api/v1/breaks").json["breaks"] if b["resolved_at"] is None]
+
+
 @pytest.mark.rule(14)
 async def test_another_gateway_is_taken_only_when_an_operator_confirms_that_the_old_one_is_off(
     urls: Urls, sim: Sim, etcd: Cluster, tmp_path: Path
@@ -224,7 +229,9 @@ async def test_another_gateway_is_taken_only_when_an_operator_confirms_that_the_
         a.end(signal.SIGKILL)
     with replica(tmp_path / "a", moved) as a:  # the next leader asks too
         await asyncio.to_thread(until, lambda: state(a) == "HOLDING", "it holds", 40)
-        [held] = [b for b in ask(a.url, "GET", "/api/v1/breaks").json["breaks"] if b["resolved_at"] is None]
+        [held] = await asyncio.to_thread(
+            until, lambda: open_breaks(a), "its break, which the first leader may not have left"
+        )
         assert held["broker"]["why"].endswith(f"confirm that {IDENTITY.gateway_id} is off")
         confirmed = ask(a.url, "POST", f"/api/v1/breaks/{held['id']}", {"resolution": "off", "reason": "unplugged"})
         assert confirmed.status == 200

@@ -57,7 +57,7 @@ DATABASE = (
         steps=(
             Rewrite(
                 "engine.commit", "Committer._refuse",
-                "Outcome.UNKNOWN if self._over(refused) and self._answer_lost else Outcome.REFUSED", "Outcome.REFUSED",
+                "Outcome.UNKNOWN if lost else Outcome.REFUSED", "Outcome.REFUSED",
             ),
         ),
         own=("tests/integration/test_fence.py::test_a_commit_that_is_fenced_after_its_answer_was_lost_is_unknown",),
